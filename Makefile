@@ -1,0 +1,41 @@
+# make demo   sets everything up and runs the main job on the shipped demo sample
+# make test   sets everything up and passes the tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUTPUT ?= output/demo
+READY := $(VENV)/.ready
+READY_TEST := $(VENV)/.ready-test
+
+.PHONY: demo test setup setup-test lint types unit bench clean
+
+demo: setup
+	$(BIN)/python run_analysis.py run --fileset demo --output $(OUTPUT)
+
+test: lint types unit
+
+setup: $(READY)
+setup-test: $(READY_TEST)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11-3.13 is needed: make PYTHON=python3.11") if not (3, 11) <= sys.version_info < (3, 14) else 0'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(READY_TEST): $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+lint: setup-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup-test
+	$(BIN)/mypy
+
+unit: setup-test
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+clean:
+	rm -rf $(VENV) output .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""What a person sees: figures and the page."""
