@@ -1,0 +1,207 @@
+"""Weighted histograms of features and scores: their axes, and their files for ROOT and in the UHI form."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hist
+import numpy as np
+import uhi.io.json
+import uproot
+from numpy.typing import ArrayLike
+
+from processors.constants import FLAVOUR_COMBINATION
+from processors.files import replace_atomically
+from processors.split import SPLITS
+
+__all__ = [
+    "Variable",
+    "feature_histogram",
+    "histogrammed",
+    "load_histograms",
+    "save_histograms",
+    "save_root",
+    "score_histogram",
+]
+
+
+@dataclass(frozen=True)
+class Variable:
+    """Binning and axis label of one variable."""
+
+    bins: int
+    low: float
+    high: float
+    label: str
+
+
+_EVENT_VARIABLES = {
+    "njet20": Variable(12, -0.5, 11.5, r"Number of jets, $p_T > 20$ GeV"),
+    "njet60": Variable(10, -0.5, 9.5, r"Number of jets, $p_T > 60$ GeV"),
+    "nbjet60": Variable(6, -0.5, 5.5, "Number of b-jets, 60% point"),
+    "nbjet70": Variable(6, -0.5, 5.5, "Number of b-jets, 70% point"),
+    "nbjet77": Variable(6, -0.5, 5.5, "Number of b-jets, 77% point"),
+    "nbjet85": Variable(6, -0.5, 5.5, "Number of b-jets, 85% point"),
+    "isOS": Variable(2, -0.5, 1.5, "Leading leptons of opposite charge"),
+    "isSF": Variable(2, -0.5, 1.5, "Leading leptons of the same flavour"),
+    "mll": Variable(50, 0, 500, r"$m_{\ell\ell}$ [GeV]"),
+    "mlll": Variable(50, 0, 1000, r"$m_{\ell\ell\ell}$ [GeV]"),
+    "mt2": Variable(40, 0, 200, r"$m_{T2}$ [GeV]"),
+    "met_et": Variable(50, 0, 500, r"$E_T^{miss}$ [GeV]"),
+    "met_phi": Variable(32, -3.2, 3.2, r"$\phi(E_T^{miss})$"),
+    "costhstar": Variable(25, 0, 1, r"$\cos\theta^* = \tanh(|\Delta\eta_{\ell\ell}|/2)$"),
+    "ht": Variable(50, 0, 1500, r"$H_T$ [GeV]"),
+    "st": Variable(50, 0, 2000, r"$S_T$ [GeV]"),
+    "meff": Variable(50, 0, 2500, r"$m_{eff}$ [GeV]"),
+}
+
+# Label with the lepton's number in place of N.
+_LEPTON_VARIABLES = {
+    "flav": Variable(5, 9.5, 14.5, r"Flavour of lepton N (11 e, 13 $\mu$)"),
+    "pt": Variable(50, 0, 500, r"$p_T(\ell_N)$ [GeV]"),
+    "eta": Variable(27, -2.7, 2.7, r"$\eta(\ell_N)$"),
+    "phi": Variable(32, -3.2, 3.2, r"$\phi(\ell_N)$"),
+    "E": Variable(50, 0, 1000, r"$E(\ell_N)$ [GeV]"),
+    "ptcone30": Variable(40, 0, 20, r"$p_T^{cone30}(\ell_N)$ [GeV]"),
+    "etcone20": Variable(40, -10, 20, r"$E_T^{cone20}(\ell_N)$ [GeV]"),
+    "trackd0pvunbiased": Variable(50, -0.5, 0.5, r"$d_0(\ell_N)$ [mm]"),
+    "tracksigd0pvunbiased": Variable(50, 0, 10, r"$|d_0|/\sigma(\ell_N)$"),
+    "isTightID": Variable(2, -0.5, 1.5, r"Lepton N passes the tight identification"),
+    "z0": Variable(50, -5, 5, r"$z_0(\ell_N)$ [mm]"),
+}
+
+# log10 of a mean squared error of scaled inputs: steps of 0.1, wide enough for any network.
+_SCORE = Variable(160, -6, 10, r"$\log_{10}$ reconstruction error")
+
+
+def _variable(name: str) -> Variable | None:
+    if name in _EVENT_VARIABLES:
+        return _EVENT_VARIABLES[name]
+    lepton, _, quantity = name.partition("_")
+    if not lepton.startswith("lep") or quantity not in _LEPTON_VARIABLES:
+        return None
+    number = lepton.removeprefix("lep")
+    found = _LEPTON_VARIABLES[quantity]
+    label = found.label.replace("_N", f"_{number}").replace(" N", f" {number}")
+    return Variable(found.bins, found.low, found.high, label)
+
+
+def histogrammed(names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the names that have a binning (the feature table and the baseline variables do)."""
+    return tuple(name for name in names if _variable(name) is not None)
+
+
+def _flavour_axis(n_leptons: int) -> hist.axis.IntCategory:
+    numbers = sorted(number for flavours, number in FLAVOUR_COMBINATION.items() if sum(flavours) == n_leptons)
+    return hist.axis.IntCategory(numbers or [-1], name="flcomp", label="flavour combination")
+
+
+def _dataset_axis() -> hist.axis.StrCategory:
+    return hist.axis.StrCategory([], growth=True, name="dataset")
+
+
+def feature_histogram(
+    name: str, dataset: str, n_leptons: int, *, flcomp: ArrayLike, values: ArrayLike, weight: ArrayLike
+) -> hist.Hist:
+    """Histogram of one feature of one dataset; axes dataset, flcomp, the feature.
+
+    Flavour combinations without a number, and values outside the axis, go to the flow bins: nothing is lost.
+
+    Args:
+        name: of the feature, one that `histogrammed` keeps.
+        dataset: of the events.
+        n_leptons: of the region.
+        flcomp: flavour combination, shape (n,).
+        values: of the feature, shape (n,).
+        weight: shape (n,).
+    """
+    variable = _variable(name)
+    if variable is None:
+        message = f"no binning is known for {name!r}"
+        raise ValueError(message)
+    axis = hist.axis.Regular(variable.bins, variable.low, variable.high, name=name, label=variable.label)
+    filled = hist.Hist(_dataset_axis(), _flavour_axis(n_leptons), axis, storage=hist.storage.Weight())
+    filled.fill(dataset, np.asarray(flcomp), np.asarray(values), weight=np.asarray(weight))
+    return filled
+
+
+def score_histogram(
+    dataset: str, n_leptons: int, *, split: ArrayLike, flcomp: ArrayLike, score: ArrayLike, weight: ArrayLike
+) -> hist.Hist:
+    """Histogram of the score of one dataset; axes dataset, split, flcomp, score.
+
+    Args:
+        dataset: of the events.
+        n_leptons: of the region.
+        split: index into `split.SPLITS`, shape (n,).
+        flcomp: flavour combination, shape (n,).
+        score: shape (n,).
+        weight: shape (n,).
+    """
+    filled = hist.Hist(
+        _dataset_axis(),
+        hist.axis.StrCategory(SPLITS, name="split"),
+        _flavour_axis(n_leptons),
+        hist.axis.Regular(_SCORE.bins, _SCORE.low, _SCORE.high, name="score", label=_SCORE.label),
+        storage=hist.storage.Weight(),
+    )
+    split, score, weight, flcomp = (np.asarray(a) for a in (split, score, weight, flcomp))
+    for number, name in enumerate(SPLITS):
+        of = split == number
+        filled.fill(dataset, name, flcomp[of], score[of], weight=weight[of])
+    return filled
+
+
+def _with_sorted_datasets(histogram: hist.Hist) -> hist.Hist:
+    """Growing axes come back in the order in which chunks finished: sort, so that files do not depend on it."""
+    axes = list(histogram.axes)
+    names = list(axes[0])
+    order = np.argsort(names)
+    ordered = hist.Hist(
+        hist.axis.StrCategory([names[i] for i in order], growth=True, name="dataset"),
+        *axes[1:],
+        storage=hist.storage.Weight(),
+    )
+    ordered.view(flow=True)[...] = histogram.view(flow=True)[order]
+    return ordered
+
+
+def save_histograms(histograms: Mapping[str, hist.Hist], directory: Path) -> None:
+    """Writes directory/histograms.json in the UHI form, atomically; names and datasets are sorted.
+
+    Args:
+        histograms: name -> histogram whose first axis is `dataset`.
+        directory: where.
+    """
+    ordered = {name: _with_sorted_datasets(histograms[name]) for name in sorted(histograms)}
+    with replace_atomically(directory / "histograms.json") as path:
+        path.write_text(json.dumps(ordered, default=uhi.io.json.default), encoding="utf-8")
+
+
+def save_root(histograms: Mapping[str, hist.Hist], directory: Path, groups: Mapping[str, str]) -> None:
+    """Writes directory/histograms.root, atomically: one TH1 <name>/<group> summed over the other axes.
+
+    Args:
+        histograms: name -> histogram; first axis `dataset`, last the variable.
+        directory: where.
+        groups: dataset -> group of processes.
+    """
+    with replace_atomically(directory / "histograms.root") as path, uproot.recreate(path) as file:
+        for name in sorted(histograms):
+            histogram = histograms[name]
+            summed = histogram.project("dataset", histogram.axes[-1].name)
+            for group in sorted({groups[dataset] for dataset in summed.axes[0]}):
+                members = [i for i, dataset in enumerate(summed.axes[0]) if groups[dataset] == group]
+                one = hist.Hist(summed.axes[1], storage=hist.storage.Weight())
+                one.view(flow=True)[...] = summed.view(flow=True)[members].sum(axis=0)
+                file[f"{name}/{group}"] = one
+
+
+def load_histograms(path: Path) -> dict[str, hist.Hist]:
+    """The histograms of a histograms.json."""
+    loaded: dict[str, Any] = json.loads(
+        Path(path).read_text(encoding="utf-8"), object_hook=uhi.io.json.object_hook
+    )
+    return {name: hist.Hist(histogram) for name, histogram in loaded.items()}

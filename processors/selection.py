@@ -1,0 +1,138 @@
+"""The coffea processor of the select stage: events in; shards, histograms and a receipt out."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import hist
+import numpy as np
+from coffea.processor import ProcessorABC
+from numpy.typing import NDArray
+
+from processors.features import feature_table
+from processors.histograms import feature_histogram, histogrammed
+from processors.objects import SelectedEvents, rmm_objects
+from processors.receipts import write_receipt
+from processors.regions import apply_region, flavour_combination
+from processors.rmm import layout_of, rapidity_mass_matrix
+from processors.schema import event_record
+from processors.settings import RegionSettings, RMMSettings, WeightSettings
+from processors.shards import write_shard
+from processors.weights import event_weights
+
+__all__ = ["SelectionProcessor", "chunk_name"]
+
+
+def chunk_name(dataset: str, uuid: str, start: int, stop: int) -> str:
+    """Name of a chunk and of its files, without ending: a chunk that is done twice writes the same files."""
+    return f"{dataset}/{uuid}_{start}-{stop}"
+
+
+class SelectionProcessor(ProcessorABC):
+    """Selects one region, writes a shard and a receipt for each chunk, and fills histograms.
+
+    Args:
+        name: of the region.
+        region: its cuts.
+        weights: which weight factors.
+        rmm: which matrix.
+        shards: directory of the region's shards, writable from every worker.
+        config_hashes: dataset -> hash of everything its result depends on.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        region: RegionSettings,
+        weights: WeightSettings,
+        rmm: RMMSettings,
+        shards: Path,
+        config_hashes: dict[str, str],
+    ) -> None:
+        self.name = name
+        self.region = region
+        self.weights = weights
+        self.rmm = rmm
+        self.shards = shards
+        self.config_hashes = config_hashes
+
+    def process(self, events: ak.Array) -> dict[str, Any]:
+        """One chunk.
+
+        Returns:
+            `receipts`: chunk -> receipt (see `receipts`); `histograms`: "<region>/<feature>" -> histogram.
+        """
+        begin = time.perf_counter()
+        metadata = events.metadata
+        dataset, start, stop = metadata["dataset"], metadata["entrystart"], metadata["entrystop"]
+        chunk = chunk_name(dataset, metadata["fileuuid"], start, stop)
+        record = event_record(events, photons=self.rmm.write and self.rmm.photons > 0)
+        weight = event_weights(record, metadata, self.weights).weight()
+        selected, cutflow = apply_region(record, weight, self.region)
+        columns, histograms = self._columns_and_histograms(record, weight, selected, dataset)
+        shard = None
+        if len(selected):
+            path = f"{chunk}.parquet"
+            shard = {"path": path, **write_shard(self.shards / path, columns)}
+        receipt = {
+            "config_hash": self.config_hashes[dataset],
+            "dataset": dataset,
+            "source": {
+                "file": metadata["filename"],
+                "uuid": metadata["fileuuid"],
+                "start": start,
+                "stop": stop,
+            },
+            "events_read": len(record),
+            "cutflow": cutflow,
+            "shard": shard,
+            "seconds": time.perf_counter() - begin,
+        }
+        return {
+            "receipts": {chunk: write_receipt(self.shards, chunk, receipt, histograms)},
+            "histograms": histograms,
+        }
+
+    def _columns_and_histograms(
+        self, record: ak.Array, weight: NDArray[np.float64], selected: SelectedEvents, dataset: str
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, hist.Hist]]:
+        features = feature_table(selected)
+        columns: dict[str, NDArray[Any]] = {
+            "channelNumber": np.asarray(record.channel)[selected.index].astype(np.int32),
+            "runNumber": np.asarray(record.run)[selected.index].astype(np.int32),
+            "eventNumber": np.asarray(record.event)[selected.index],
+            "weight": weight[selected.index],
+            "flcomp": flavour_combination(selected),
+            **features,
+        }
+        if self.rmm.write and len(selected):
+            columns |= self._matrix_columns(selected)
+        histograms = {
+            f"{self.name}/{feature}": feature_histogram(
+                feature,
+                dataset,
+                self.region.n_leptons,
+                flcomp=columns["flcomp"],
+                values=features[feature],
+                weight=columns["weight"],
+            )
+            for feature in histogrammed(tuple(features))
+        }
+        return columns, histograms
+
+    def _matrix_columns(self, selected: SelectedEvents) -> dict[str, NDArray[np.float32]]:
+        layout = layout_of(self.rmm)
+        matrix = rapidity_mass_matrix(
+            rmm_objects(selected, self.region.jets),
+            ak.zip({"pt": selected.met_pt, "phi": selected.met_phi}),
+            layout,
+            convention=self.rmm.convention,
+        )
+        cells = np.ascontiguousarray(matrix.reshape(len(selected), -1).T)
+        return dict(zip(layout.cell_names, cells, strict=True))
+
+    def postprocess(self, accumulator: dict[str, Any]) -> dict[str, Any]:
+        """Nothing is left to do: weights are normalised event by event."""
+        return accumulator

@@ -1,0 +1,136 @@
+"""The settings of the stages that compute: objects, regions, weights, matrix, execution.
+
+Nothing heavy is imported here: the command line reads settings before it knows what it will need.
+"""
+
+import os
+from types import MappingProxyType
+from typing import Literal
+
+from pydantic import Field
+
+from fileset.settings import Settings
+
+__all__ = [
+    "REGIONS",
+    "Convention",
+    "ExecutionSettings",
+    "JetSettings",
+    "LeptonSettings",
+    "RMMSettings",
+    "RegionSettings",
+    "WeightSettings",
+]
+
+Convention = Literal["thesis", "thesis-code", "map2rmm"]
+
+
+class LeptonSettings(Settings):
+    """What makes a lepton good; a cut that is null is not made."""
+
+    relative_etcone20_max: float | None = Field(default=0.15, description="etcone20 / pT below this")
+    relative_ptcone30_max: float | None = Field(default=0.15, description="ptcone30 / pT below this")
+    electron_abs_eta_max: float | None = Field(default=None, description="|eta| of electrons below this")
+    muon_abs_eta_max: float | None = Field(default=None, description="|eta| of muons below this")
+    z0_sin_theta_max: float | None = Field(default=None, description="|z0 sin(theta)| [mm] below this")
+    electron_d0_significance_max: float | None = Field(
+        default=None, description="|d0|/sigma of electrons at most this"
+    )
+    muon_d0_significance_max: float | None = Field(
+        default=None, description="|d0|/sigma of muons at most this"
+    )
+    electron_tight: bool = Field(default=False, description="electrons pass the tight identification")
+    muon_tight: bool = Field(default=False, description="muons pass the tight identification")
+
+
+class JetSettings(Settings):
+    """What makes a jet, a b-jet and a light jet."""
+
+    pt_min: float = Field(default=20.0, ge=0, description="pT [GeV] above this")
+    jvt: bool = Field(default=True, description="drop jets that the jet-vertex tagger takes for pile-up")
+    b_jet_passes: int = Field(
+        default=2, ge=1, le=4, description="a b-jet passes this many b-tag points: 77 %"
+    )
+    light_jet_passes_less_than: int = Field(
+        default=1, ge=1, le=4, description="a light jet passes fewer b-tag points than this: not 85 %"
+    )
+
+
+class RegionSettings(Settings):
+    """A region; a cut that is null is not made."""
+
+    n_leptons: int = Field(ge=1, le=4, description="exactly this many good leptons")
+    skims: tuple[str, ...] = Field(description="skims to read, the first that exists")
+    leptons: LeptonSettings = Field(default=LeptonSettings(), description="what a good lepton is")
+    jets: JetSettings = Field(default=JetSettings(), description="what a jet is")
+    lepton_pt_min: tuple[float, ...] | None = Field(
+        default=None, description="pT [GeV] of the leading, second, ... lepton above these"
+    )
+    mll_min: float | None = Field(default=None, description="m_ll [GeV] of the leading leptons above this")
+    mll_max: float | None = Field(default=None, description="m_ll [GeV] of the leading leptons below this")
+    met_min: float | None = Field(default=None, description="missing transverse momentum [GeV] above this")
+    charge: Literal["opposite", "same"] | None = Field(
+        default=None, description="relative charge of the two leading leptons"
+    )
+    n_ossf_pairs: int | None = Field(
+        default=None, ge=0, description="exactly this many opposite-sign same-flavour pairs"
+    )
+    n_b_jets_min: int | None = Field(default=None, ge=0, description="at least this many b-jets")
+    n_b_jets_max: int | None = Field(default=None, ge=0, description="at most this many b-jets; 0 is a veto")
+
+
+REGIONS: MappingProxyType[str, RegionSettings] = MappingProxyType(
+    {
+        "2L": RegionSettings(n_leptons=2, skims=("2lep", "exactly2lep", "2to4lep")),
+        "3L": RegionSettings(
+            n_leptons=3,
+            skims=("3lep", "exactly3lep"),
+            leptons=LeptonSettings(
+                electron_abs_eta_max=2.47,
+                muon_abs_eta_max=2.7,
+                z0_sin_theta_max=0.5,
+                electron_d0_significance_max=5.0,
+                muon_d0_significance_max=3.0,
+                electron_tight=True,
+            ),
+        ),
+    }
+)
+
+
+class WeightSettings(Settings):
+    """Which factors the weight of a simulated event has beside cross section and luminosity."""
+
+    btag_weight: bool = Field(
+        default=False, description="multiply the b-tagging scale factor (of the 70 % point) too"
+    )
+
+
+class RMMSettings(Settings):
+    """The rapidity-mass matrix that is written to the shards."""
+
+    write: bool = Field(default=True, description="write the matrix to the shards at all")
+    convention: Convention = Field(default="thesis", description="which published convention")
+    light_jets: int = Field(default=6, ge=0, description="number of light jets")
+    b_jets: int = Field(default=6, ge=0, description="number of b-jets")
+    electrons: int = Field(default=5, ge=0, description="number of electrons")
+    muons: int = Field(default=5, ge=0, description="number of muons")
+    photons: int = Field(default=0, ge=0, description="number of photons")
+
+
+class ExecutionSettings(Settings):
+    """Where and how the work is done; results do not depend on it."""
+
+    executor: Literal["iterative", "futures", "dask"] = Field(
+        default="iterative", description="this process, a pool of processes, or a Dask cluster"
+    )
+    workers: int | None = Field(default=None, ge=1, description="processes; by default one for each core")
+    scheduler: str | None = Field(
+        default=None, description="address of a running Dask scheduler, tcp://... or tls://..."
+    )
+    chunksize: int = Field(default=100_000, ge=1, description="events in a chunk, about")
+
+    @property
+    def n_workers(self) -> int:
+        """Number of processes."""
+        return self.workers or len(os.sched_getaffinity(0))

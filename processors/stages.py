@@ -1,0 +1,324 @@
+"""The stages select and score: chunks to do, what is done already, and the books at the end."""
+
+import logging
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hist
+from coffea.nanoevents import BaseSchema
+from coffea.processor import ProcessorABC, accumulate
+from coffea.processor.executor import ExecutorBase, WorkItem
+
+from fileset.exceptions import FailureError
+from processors.books import dataset_books, ledger, manifest_of
+from processors.execution import Missing, run_chunks, work_items
+from processors.features import REDUCED, baseline_names, table_names
+from processors.files import checksum, fingerprint, read_json, write_json
+from processors.histograms import load_histograms, save_histograms, save_root
+from processors.receipts import read_receipt
+from processors.schema import OpenDataSchema
+from processors.scoring import ScoreProcessor
+from processors.selection import SelectionProcessor, chunk_name
+from processors.settings import RegionSettings, RMMSettings, WeightSettings
+from processors.shards import read_manifest, remove_strays
+
+__all__ = ["assemble", "disk_needed", "score_region", "select_region"]
+
+logger = logging.getLogger(__name__)
+
+MakeExecutor = Callable[..., ExecutorBase]
+
+# What the result of a dataset depends on, beside the cuts; labels and colours change no number.
+_DECISIVE_METADATA = ("kind", "norm", "release", "tree")
+
+# Bytes a selected event takes on disk, about: measured on the demo sample.
+_BYTES_PER_EVENT = {True: 450, False: 180}
+
+StageOutput = tuple[dict[str, dict[str, Any]], dict[str, hist.Hist], list[Missing]]
+
+
+def disk_needed(fileset: Mapping[str, Any], rmm: RMMSettings) -> int:
+    """Bytes that shards may take at most, about: as if every event passed."""
+    entries = sum(file["num_entries"] for content in fileset.values() for file in content["files"].values())
+    return int(entries * _BYTES_PER_EVENT[rmm.write])
+
+
+def _run_what_is_missing(
+    chunks: Mapping[str, WorkItem],
+    hashes: Mapping[str, str],
+    directory: Path,
+    processor: ProcessorABC,
+    make_executor: MakeExecutor,
+    **how: Any,
+) -> StageOutput:
+    """Receipts and histograms of all chunks: of those done before, read from disk; the others are done now.
+
+    Args:
+        chunks: name -> chunk.
+        hashes: name -> hash of what its result depends on.
+        directory: of shards and receipts.
+        processor: does one chunk.
+        make_executor: from `execution.open_executor`.
+        how: further arguments of `execution.run_chunks`.
+    """
+    receipts: dict[str, dict[str, Any]] = {}
+    histograms: dict[str, hist.Hist] = {}
+    to_do = []
+    for name in sorted(chunks):
+        known = read_receipt(directory, name, hashes[name])
+        if known is None:
+            to_do.append(chunks[name])
+        else:
+            receipts[name] = known[0]
+            histograms = accumulate([histograms, known[1]])
+    if receipts:
+        logger.info("%d of %d chunks were done before", len(receipts), len(chunks))
+    output, missing = run_chunks(to_do, processor, make_executor(), **how)
+    if output is not None:
+        receipts |= output["receipts"]
+        histograms = accumulate([histograms, output["histograms"]])
+    return receipts, histograms, missing
+
+
+def _scaled(histogram: hist.Hist, scales: Mapping[str, float]) -> hist.Hist:
+    """A histogram with each dataset multiplied by its factor."""
+    if all(scales[dataset] == 1 for dataset in histogram.axes[0]):
+        return histogram
+    scaled = histogram.copy()
+    view: Any = scaled.view(flow=True)
+    for position, dataset in enumerate(histogram.axes[0]):
+        view["value"][position] *= scales[dataset]
+        view["variance"][position] *= scales[dataset] ** 2
+    return scaled
+
+
+def _scales(books: Mapping[str, Mapping[str, Any]], missing: Sequence[Missing]) -> dict[str, float]:
+    """What corrects the normalisation of incomplete simulated samples: entries expected over entries read.
+
+    Raises:
+        FailureError: collision data are missing, or nothing of a simulated sample could be read.
+    """
+    incomplete = {m.dataset: m for m in missing}
+    scales = {}
+    for dataset, book in books.items():
+        if dataset not in incomplete:
+            scales[dataset] = 1.0
+            continue
+        lost = incomplete[dataset]
+        if book["kind"] == "data" or book["events_read"] == 0:
+            message = (
+                f"{lost.file}, entries {lost.start}-{lost.stop}: missing events of {dataset} cannot be made up for "
+                f"({lost.cause}); repair the file and run again"
+            )
+            raise FailureError(message)
+        scales[dataset] = book["events_expected"] / book["events_read"]
+    return scales
+
+
+def _refuse(missing: Sequence[Missing], ledger_file: Path) -> None:
+    first = missing[0]
+    others = f" and {len(missing) - 1} more ranges" if len(missing) > 1 else ""
+    message = (
+        f"{first.file}, entries {first.start}-{first.stop} of dataset {first.dataset}{others} could not be read "
+        f"({first.cause}); {ledger_file} names them all: repair the files and run again, only what is missing is done"
+    )
+    raise FailureError(message)
+
+
+def select_region(
+    fileset: Mapping[str, Any],
+    *,
+    name: str,
+    region: RegionSettings,
+    weights: WeightSettings,
+    rmm: RMMSettings,
+    chunksize: int,
+    make_executor: MakeExecutor,
+    output: Path,
+    allow_missing: bool = False,
+) -> dict[str, Any]:
+    """Selects one region: shards, manifest and histograms under output/shards/<region>, and its part of select.json.
+
+    Args:
+        fileset: the checked fileset of this region.
+        name: of the region.
+        region: its cuts.
+        weights: which weight factors.
+        rmm: which matrix.
+        chunksize: events in a chunk, about.
+        make_executor: from `execution.open_executor`.
+        output: directory of the whole analysis.
+        allow_missing: scale incomplete simulated samples up to what they should be instead of refusing.
+
+    Returns:
+        `cuts`, `lumi_pb`, `datasets` (see `books.dataset_books`) and `ledger`.
+
+    Raises:
+        FailureError: chunks could not be read and that is not allowed; the ledger is written all the same.
+    """
+    directory = output / "shards" / name
+    common = {"cuts": region.model_dump(), "weights": weights.model_dump(), "rmm": rmm.model_dump()}
+    dataset_hashes = {
+        dataset: fingerprint({**common, **{k: content["metadata"].get(k) for k in _DECISIVE_METADATA}})
+        for dataset, content in fileset.items()
+    }
+    items = {
+        chunk_name(i.dataset, str(uuid.UUID(bytes=i.fileuuid)), i.entrystart, i.entrystop): i
+        for i in work_items(dict(fileset), chunksize)
+    }
+    processor = SelectionProcessor(
+        name=name, region=region, weights=weights, rmm=rmm, shards=directory, config_hashes=dataset_hashes
+    )
+    receipts, histograms, missing = _run_what_is_missing(
+        items,
+        {chunk: dataset_hashes[item.dataset] for chunk, item in items.items()},
+        directory,
+        processor,
+        make_executor,
+        schema=OpenDataSchema,
+    )
+    books = dataset_books(fileset, receipts)
+    result = {
+        "cuts": max((list(book["cutflow"]) for book in books.values()), key=len),
+        "lumi_pb": next(iter(books.values()))["lumi_pb"],
+        "datasets": books,
+        "ledger": ledger(len(receipts), missing),
+    }
+    if missing and not allow_missing:
+        write_json(directory / "ledger.json", result["ledger"])
+        _refuse(missing, directory / "ledger.json")
+    scales = _scales(books, missing)
+    manifest = manifest_of(
+        name,
+        fingerprint(
+            [dataset_hashes, scales, sorted(r["shard"]["checksum"] for r in receipts.values() if r["shard"])]
+        ),
+        books,
+        receipts,
+        scales,
+        complete=not missing,
+        lumi_pb=result["lumi_pb"],
+        features={
+            "table": list(table_names(region.n_leptons)),
+            "reduced": list(REDUCED),
+            "rmm": list(rmm.layout.cell_names) if rmm.write else [],
+        },
+        variables=list(baseline_names(region.n_leptons)),
+    )
+    _write_results(directory, manifest, {key: _scaled(h, scales) for key, h in histograms.items()})
+    return result
+
+
+def score_region(
+    *,
+    name: str,
+    region: RegionSettings,
+    model: Path,
+    model_name: str,
+    loader: str,
+    seed: int,
+    make_executor: MakeExecutor,
+    output: Path,
+) -> dict[str, Any]:
+    """Scores every event of a region's shards: output/scores/<region>/<model>.
+
+    Args:
+        name: of the region.
+        region: its cuts.
+        model: directory of the model's bundle.
+        model_name: name of the model.
+        loader: "module:function" that loads the bundle.
+        seed: of the split into training, validation and test.
+        make_executor: from `execution.open_executor`.
+        output: directory of the whole analysis.
+
+    Returns:
+        The manifest of the scores.
+
+    Raises:
+        FailureError: a shard could not be read.
+    """
+    shards, directory = output / "shards" / name, output / "scores" / name / model_name
+    manifest = read_manifest(shards / "manifest.json")
+    scales = {dataset: book["scale"] for dataset, book in manifest["datasets"].items()}
+    card = checksum(model / "card.json")
+    hashes = {
+        shard["path"]: fingerprint(
+            [card, shard["checksum"], scales[shard["dataset"]], seed, manifest["variables"]]
+        )
+        for shard in manifest["shards"]
+    }
+    chunks = {
+        shard["path"].removesuffix(".parquet"): WorkItem(
+            shard["dataset"], str(shards / shard["path"]), "", 0, shard["rows"], b"", {}
+        )
+        for shard in manifest["shards"]
+    }
+    processor = ScoreProcessor(
+        region=name,
+        n_leptons=region.n_leptons,
+        name=model_name,
+        model=model,
+        loader=loader,
+        variables=manifest["variables"],
+        scales=scales,
+        seed=seed,
+        scores=directory,
+        config_hashes=hashes,
+    )
+    receipts, histograms, missing = _run_what_is_missing(
+        chunks,
+        {chunk: hashes[f"{chunk}.parquet"] for chunk in chunks},
+        directory,
+        processor,
+        make_executor,
+        schema=BaseSchema,
+        file_format="parquet",
+    )
+    if missing:
+        write_json(directory / "ledger.json", ledger(len(receipts), missing))
+        _refuse(missing, directory / "ledger.json")
+    scored = {
+        **manifest,
+        "model": model_name,
+        "config_hash": fingerprint(hashes),
+        "seed": seed,
+        "shards": [
+            {**receipts[chunk]["shard"], "dataset": receipts[chunk]["dataset"]} for chunk in sorted(receipts)
+        ],
+    }
+    _write_results(directory, scored, histograms)
+    return scored
+
+
+def _write_results(directory: Path, manifest: dict[str, Any], histograms: Mapping[str, hist.Hist]) -> None:
+    """Writes manifest and histograms, unless the same are there already, and removes what no longer counts."""
+    known = directory / "manifest.json"
+    if not (known.is_file() and read_json(known) == manifest and (directory / "histograms.json").is_file()):
+        save_histograms(histograms, directory)
+        write_json(known, manifest)
+    (directory / "ledger.json").unlink(missing_ok=True)
+    listed = {directory / shard["path"] for shard in manifest["shards"]}
+    remove_strays(directory, listed)
+
+
+def assemble(output: Path, regions: Sequence[str]) -> dict[str, hist.Hist]:
+    """Puts the histograms of all regions and scores together in histograms.json and histograms.root.
+
+    Args:
+        output: directory of the whole analysis.
+        regions: names.
+    """
+    histograms: dict[str, hist.Hist] = {}
+    groups: dict[str, str] = {}
+    for region in regions:
+        manifest = read_manifest(output / "shards" / region / "manifest.json")
+        groups |= {dataset: book["group"] for dataset, book in manifest["datasets"].items()}
+        parts = [output / "shards" / region, *sorted((output / "scores" / region).glob("*"))]
+        for part in parts:
+            histograms |= load_histograms(part / "histograms.json")
+    save_histograms(histograms, output)
+    save_root(histograms, output, groups)
+    return histograms
