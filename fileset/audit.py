@@ -1,0 +1,350 @@
+"""The audit: every file of a fileset is opened once, and what is wrong with it is said before anything is computed.
+
+The result completes the fileset in coffea's own preprocessed form, so that no later stage needs to open the files
+to learn how long they are (see `fileset.coffea_forms`).
+"""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from fileset.catalog import RemoteFile, load_catalog
+from fileset.duplicates import find_same_events, find_same_files
+from fileset.exceptions import FailureError
+from fileset.findings import Finding
+from fileset.inspection import Task, inspect_file
+from fileset.normalisation import RELEASE_CATALOGS, InFile, known_about, normalise
+
+__all__ = ["Audit", "AuditError", "check"]
+
+_log = logging.getLogger(__name__)
+
+CACHE_FORMAT = 1
+
+# Findings named in the message of a failed audit; all are in its `audit`.
+_NAMED = 3
+
+Records = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found.
+
+    `fileset` is the checked fileset: metadata completed, files in coffea's preprocessed form. `records` is what was
+    seen in each file, by path. `findings` are in order of severity.
+    """
+
+    fileset: dict[str, dict[str, Any]]
+    records: Records
+    findings: tuple[Finding, ...]
+
+    def of_severity(self, *severities: str) -> tuple[Finding, ...]:
+        """Findings of these severities."""
+        return tuple(finding for finding in self.findings if finding.severity in severities)
+
+    @property
+    def clusters(self) -> dict[str, list[int]]:
+        """Entry offsets of the clusters of each file."""
+        return {path: list(record["clusters"]) for path, record in self.records.items()}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a dataset for a table: files, entries, size, clusters, normalisation and findings."""
+        rows = []
+        for dataset, entry in self.fileset.items():
+            records = [self.records[path] for path in entry["files"]]
+            sizes = [b - a for record in records for a, b in _pairs(record["clusters"])]
+            here = [finding for finding in self.findings if finding.dataset == dataset]
+            metadata = entry["metadata"]
+            rows.append(
+                {
+                    "dataset": dataset,
+                    "kind": metadata["kind"],
+                    "group": metadata["group"],
+                    "files": len(records),
+                    "entries": metadata["entries"],
+                    "megabytes": sum(record["size"] or 0 for record in records) / 1e6,
+                    "cluster": int(median(sizes)) if sizes else 0,
+                    "norm": metadata["norm"],
+                    "norm_source": metadata["norm_source"],
+                    "fatal": sum(finding.severity == "fatal" for finding in here),
+                    "warnings": sum(finding.severity == "warning" for finding in here),
+                    "notes": sum(finding.severity == "note" for finding in here),
+                }
+            )
+        return rows
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types: the rows, the findings and the files."""
+        kept = ("size", "uuid", "entries", "error", "in_file", "from_cache", "checksum")
+        return {
+            "format": 1,
+            "datasets": self.rows(),
+            "findings": [finding.to_json() for finding in self.findings],
+            "files": {
+                path: {key: record[key] for key in kept} | {"clusters": max(len(record["clusters"]) - 1, 0)}
+                for path, record in self.records.items()
+            },
+        }
+
+
+class AuditError(FailureError):
+    """The fileset cannot be analysed; `audit` holds everything that was found."""
+
+    def __init__(self, message: str, audit: Audit) -> None:
+        super().__init__(message)
+        self.audit = audit
+
+
+def check(
+    fileset: Mapping[str, Mapping[str, Any]],
+    *,
+    strict: bool = False,
+    cache: Path | None = None,
+    map: Callable[..., Iterable[dict[str, Any]]] = map,
+    progress: Callable[[int, int], None] | None = None,
+    checksums: bool = False,
+) -> Audit:
+    """Look into every file of a fileset, once.
+
+    Args:
+        fileset: from `fileset.resolve`.
+        strict: make warnings fatal.
+        cache: JSON file that keeps what was seen, by path, size and UUID of a file; made where it does not exist.
+        map: calls a function for every item of a list and yields the results in order: the builtin, that of a
+            process pool, or one that submits to Dask.
+        progress: called with the number of files done and of all files.
+        checksums: compare the checksums that the release's catalogue knows; reads all bytes of local files.
+
+    Returns:
+        The audit, with the completed fileset.
+
+    Raises:
+        AuditError: (a `FailureError`) something fatal was found; raised after all files were looked at.
+    """
+    records = _inspect_all(fileset, cache, map, progress, checksums)
+    findings: list[Finding] = []
+    completed: dict[str, dict[str, Any]] = {}
+    for dataset, entry in sorted(fileset.items()):
+        metadata, files = dict(entry["metadata"]), entry["files"]
+        for path in files:
+            findings += _file_findings(dataset, metadata, records[path])
+        completed[dataset], found = _complete(dataset, metadata, files, records)
+        findings += found
+    findings += find_same_files(completed, records)
+    findings += find_same_events(completed, records)
+    findings += _skim_entries(completed)
+    order = {"fatal": 0, "warning": 1, "note": 2}
+    findings.sort(key=lambda finding: order[finding.severity])
+    audit = Audit(completed, records, tuple(findings))
+    for finding in audit.findings:
+        _log.info("%s: %s", finding.severity, finding.sentence)
+    _refuse(audit, strict=strict)
+    return audit
+
+
+def _refuse(audit: Audit, *, strict: bool) -> None:
+    bad = audit.of_severity("fatal", "warning") if strict else audit.of_severity("fatal")
+    if not bad:
+        return
+    if len(bad) == 1:
+        raise AuditError(bad[0].sentence, audit)
+    named = "; ".join(finding.message for finding in bad[:_NAMED])
+    more = f"; and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+    what = "problems or warnings" if strict else "problems"
+    msg = f"The fileset has {len(bad)} {what}: {named}{more}."
+    raise AuditError(msg, audit)
+
+
+# --- looking --------------------------------------------------------------------------------------------------
+
+
+def _inspect_all(
+    fileset: Mapping[str, Mapping[str, Any]],
+    cache: Path | None,
+    mapper: Callable[..., Iterable[dict[str, Any]]],
+    progress: Callable[[int, int], None] | None,
+    checksums: bool,
+) -> dict[str, dict[str, Any]]:
+    kept = _read_cache(cache)
+    tasks: dict[str, Task] = {}
+    for entry in fileset.values():
+        metadata = entry["metadata"]
+        for path, tree in entry["files"].items():
+            tasks[path] = Task(
+                path=path,
+                tree=tree["object_path"] if isinstance(tree, dict) else tree,
+                release=metadata["release"],
+                simulation=metadata["kind"] != "data",
+                checksum=checksums,
+                cached=kept.get(path),
+            )
+    records: dict[str, dict[str, Any]] = {}
+    for record in mapper(inspect_file, list(tasks.values())):
+        records[record["path"]] = record
+        if progress:
+            progress(len(records), len(tasks))
+    _write_cache(cache, {**kept, **{path: record for path, record in records.items() if not record["error"]}})
+    return records
+
+
+def _read_cache(cache: Path | None) -> dict[str, dict[str, Any]]:
+    """Records of earlier audits; a cache that cannot be read is no cache."""
+    if cache is None or not cache.is_file():
+        return {}
+    try:
+        content = json.loads(cache.read_text("utf-8"))
+    except (OSError, ValueError):
+        _log.warning("The cache of the audit %s cannot be read: it is made anew.", cache)
+        return {}
+    if not isinstance(content, dict) or content.get("format") != CACHE_FORMAT:
+        return {}
+    files: dict[str, dict[str, Any]] = content["files"]
+    return files
+
+
+def _write_cache(cache: Path | None, records: Mapping[str, Mapping[str, Any]]) -> None:
+    if cache is None:
+        return
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    partial = cache.with_name(f".{cache.name}.{os.getpid()}")
+    partial.write_text(json.dumps({"format": CACHE_FORMAT, "files": records}, indent=None), "utf-8")
+    partial.replace(cache)
+
+
+# --- judging --------------------------------------------------------------------------------------------------
+
+
+def _pairs(offsets: Iterable[int]) -> list[tuple[int, int]]:
+    return list(pairwise(offsets))
+
+
+def _file_findings(dataset: str, metadata: Mapping[str, Any], record: Mapping[str, Any]) -> list[Finding]:
+    """What is wrong with one file by itself."""
+    path = record["path"]
+    where = (dataset, path)
+    if record["error"] == "no tree":
+        present = ", ".join(record["trees"]) or "none"
+        message = f"{path} has no tree {metadata['tree']!r} (trees present: {present})"
+        return [Finding("no tree", message, *where)]
+    if record["error"]:
+        span = tuple(record["error_entries"])
+        at = f" in entries {span[0]} to {span[1]}" if span else ""
+        return [Finding("unreadable", f"{path} {record['error']}{at}", *where, entries=span)]
+    findings = []
+    if record["entries"] == 0:
+        findings.append(Finding("empty file", f"{path} has no entries", *where))
+    if record["missing"]:
+        names = ", ".join(record["missing"])
+        findings.append(Finding("missing branch", f"{path} has no branch {names}", *where))
+    for name, (found, expected) in record["wrong_type"].items():
+        message = f"{path}: branch {name} has type {found} and not {expected}"
+        findings.append(Finding("branch type", message, *where))
+    for _, one, other, entry, length, other_length in record["unequal"]:
+        message = f"{path}: {one} has length {length} and {other} {other_length} in entry {entry}"
+        findings.append(Finding("unequal lengths", message, *where, entries=(entry, entry + 1)))
+    if record["twice"]:
+        first, second, numbers, count = record["twice"]
+        message = (
+            f"{path} holds {count} event{'s' if count > 1 else ''} twice, the first is "
+            f"(channelNumber, runNumber, eventNumber) = {tuple(numbers)} in entries {first} and {second}"
+        )
+        findings.append(Finding("same event twice", message, *where, entries=(first, second + 1)))
+    dsid = metadata["dsid"]
+    if metadata["kind"] != "data" and record["channels"] and record["channels"] != [dsid]:
+        message = (
+            f"{path} holds channelNumber {', '.join(map(str, record['channels'][:3]))}, its name says {dsid}"
+        )
+        findings.append(Finding("channel number", message, *where))
+    return findings + _release_findings(metadata, record, where)
+
+
+def _release_findings(
+    metadata: Mapping[str, Any], record: Mapping[str, Any], where: tuple[str, str]
+) -> list[Finding]:
+    """Size and checksum against the release's list of files."""
+    known = _remote(metadata, record["path"])
+    if known is None:
+        return []
+    if record["size"] != known.size:
+        message = f"{record['path']} has {record['size']} bytes, the release's file {known.size}"
+        return [Finding("size", message, *where)]
+    if record["checksum"] and record["checksum"] != known.checksum:
+        message = (
+            f"{record['path']} has the checksum {record['checksum']}, the release's file {known.checksum}"
+        )
+        return [Finding("checksum", message, *where)]
+    return []
+
+
+def _remote(metadata: Mapping[str, Any], path: str) -> RemoteFile | None:
+    name = RELEASE_CATALOGS.get(metadata["release"])
+    if name is None or metadata.get("sample") != "atlas-open-data":
+        return None
+    return load_catalog(name).remote_file(metadata["skim"], path.rsplit("/", 1)[-1])
+
+
+def _complete(
+    dataset: str, metadata: dict[str, Any], files: Mapping[str, Any], records: Records
+) -> tuple[dict[str, Any], list[Finding]]:
+    """A dataset in coffea's preprocessed form, with entries and the final normalisation."""
+    path = next(iter(files))
+    knowledge = known_about(path, metadata["release"])
+    in_files = [record["in_file"] for record in (records[path] for path in files) if record["in_file"]]
+    in_file = InFile(**in_files[0]) if in_files else None
+    chosen, findings = normalise(metadata | {"dataset": dataset}, in_file, knowledge, file=path)
+    readable = all(not records[path]["error"] for path in files)
+    entries = sum(records[path]["entries"] or 0 for path in files)
+    if chosen["norm"] is None and readable and entries and not findings:
+        message = f"{path} holds no cross section and sum of weights, and no catalogue knows {dataset}"
+        findings.append(Finding("no normalisation", message, dataset, path))
+    if metadata["kind"] != "data" and knowledge.sample(metadata["dsid"]) is None:
+        message = f"{dataset}: no catalogue knows dataset number {metadata['dsid']}"
+        findings.append(Finding("unknown sample", message, dataset, path))
+    if chosen["norm"] is None and not entries:
+        chosen["norm"] = 0.0
+    completed = {
+        "files": {path: _preprocessed(tree, records[path]) for path, tree in files.items()},
+        "metadata": deepcopy(metadata) | chosen | {"entries": entries},
+    }
+    return completed, findings
+
+
+def _preprocessed(tree: Any, record: Mapping[str, Any]) -> dict[str, Any]:
+    entries = record["entries"] or 0
+    return {
+        "object_path": tree["object_path"] if isinstance(tree, dict) else tree,
+        "steps": [[0, entries]],
+        "num_entries": entries,
+        "uuid": record["uuid"],
+    }
+
+
+def _skim_entries(fileset: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    """Entries of whole skims against the release's, where all their files are read."""
+    totals: dict[tuple[str, str, bool], list[int]] = {}
+    for entry in fileset.values():
+        metadata = entry["metadata"]
+        if metadata.get("sample") == "atlas-open-data" and metadata["release"] in RELEASE_CATALOGS:
+            key = (metadata["release"], metadata["skim"], metadata["kind"] == "data")
+            total = totals.setdefault(key, [0, 0])
+            total[0] += len(entry["files"])
+            total[1] += metadata["entries"]
+    findings = []
+    for (release, skim, is_data), (files, entries) in totals.items():
+        catalog = load_catalog(RELEASE_CATALOGS[release])
+        known = catalog.skims.get(skim)
+        expected = (known.data_entries if is_data else known.entries) if known else None
+        all_files = sum((file.dsid == 0) == is_data for file in catalog.files.get(skim, ()))
+        if expected is not None and files == all_files and entries != expected:
+            what = "data" if is_data else "simulation"
+            message = f"the {what} of {skim} has {entries} entries, the release's {expected}"
+            findings.append(Finding("entries", message))
+    return findings
