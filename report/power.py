@@ -1,0 +1,317 @@
+"""How well the score and single variables tell each signal from the background."""
+
+from collections.abc import Mapping, Sequence
+from math import ceil
+from typing import Any
+
+import hist
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
+
+from report.processes import Process, Spectrum, dataset_spectra, process_spectrum, processes_of
+from report.style import FALLBACK_COLORS, INK, MUTED, Sample, new_figure, stamp, styled
+
+__all__ = [
+    "SCORE",
+    "auc_overview",
+    "best_variable",
+    "draw_shapes",
+    "roc",
+    "score_shapes",
+    "signal_name",
+    "variable_label",
+]
+
+SCORE = "score"
+"""Name of the model's score among the scores of ``evaluate.json``; all others are single variables."""
+
+SCORE_COLOR = "#0072B2"
+RIVAL_COLOR = "#D55E00"
+FEWEST_EVENTS = 10.0
+"""Effective number of background events below which a background efficiency is marked as unmeasurable."""
+
+_VARIABLE_LABELS = {
+    SCORE: "Anomaly score",
+    "met_et": r"$E_{T}^{miss}$",
+    "mll": r"$m_{\ell\ell}$",
+    "mlll": r"$m_{\ell\ell\ell}$",
+    "mt2": r"$m_{T2}$",
+    "ht": r"$H_{T}$",
+    "st": r"$S_{T}$",
+    "meff": r"$m_{eff}$",
+    "lep1_pt": r"$p_{T}^{\ell 1}$",
+    "lep2_pt": r"$p_{T}^{\ell 2}$",
+    "lep3_pt": r"$p_{T}^{\ell 3}$",
+}
+
+
+def variable_label(name: str) -> str:
+    """Label of a score or single variable of ``evaluate.json``, with mathtext."""
+    return _VARIABLE_LABELS.get(name, name)
+
+
+def best_variable(scores: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Name of the single variable with the largest AUC for this signal; None if there is none."""
+    singles = [name for name, entry in scores.items() if name != SCORE and entry.get("auc") is not None]
+    return max(singles, key=lambda name: float(scores[name]["auc"]), default=None)
+
+
+def signal_name(key: str, entry: Mapping[str, Any], processes: Sequence[Process]) -> str:
+    """Label of a signal of ``evaluate.json``: as in the stacks, where its process is known there."""
+    for process in processes:
+        if process.kind == "signal" and (entry.get("process") == process.key or key in process.datasets):
+            return process.label
+    return str(entry.get("label") or key)
+
+
+def score_shapes(
+    histogram: hist.Hist, datasets: Mapping[str, Mapping[str, Any]]
+) -> tuple[np.ndarray, Spectrum, list[tuple[Process, Spectrum]]]:
+    """Distributions of the score of all background (held-out events) and of each signal, at unit area.
+
+    Returns:
+        Bin edges, the background, and each signal that has events.
+    """
+    edges, spectra = dataset_spectra(histogram, datasets)
+    bins = len(edges) - 1
+    background = Spectrum(np.zeros(bins), np.zeros(bins))
+    signals = []
+    for process in processes_of(datasets):
+        spectrum = process_spectrum(process, spectra, bins)
+        if process.kind == "background":
+            background += spectrum
+        elif process.kind == "signal" and spectrum.total > 0:
+            signals.append((process, spectrum.scaled(1.0 / spectrum.total)))
+    if background.total > 0:
+        background = background.scaled(1.0 / background.total)
+    return edges, background, signals
+
+
+@styled
+def draw_shapes(
+    edges: np.ndarray,
+    background: Spectrum,
+    signals: Sequence[tuple[Process, Spectrum]],
+    *,
+    xlabel: str,
+    sample: Sample,
+) -> Figure:
+    """Draw the score of the background against that of each signal, one small panel a signal.
+
+    Args:
+        edges: bin edges, shape (n + 1,).
+        background: at unit area.
+        signals: each at unit area; at least one.
+        xlabel: label of the score.
+        sample: what the figure was made from.
+    """
+    columns = min(2, len(signals))
+    rows = ceil(len(signals) / columns)
+    height = 1.35 + 2.0 * rows
+    figure = new_figure(6.6, height)
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    figure.subplots_adjust(
+        left=0.12, right=0.975, bottom=0.62 / height, top=1 - 0.62 / height, wspace=0.06, hspace=0.09
+    )
+    shapes = [background] + [spectrum for _, spectrum in signals]
+    positive = np.concatenate([spectrum.values[spectrum.values > 0] for spectrum in shapes])
+    low = max(positive.min() * 0.5, 1e-6) if len(positive) else 1e-6
+    top = max(float(spectrum.values.max()) for spectrum in shapes)
+    used = np.flatnonzero(np.any([spectrum.values > 0 for spectrum in shapes], axis=0))
+    for panel, (process, spectrum) in zip(axes.flat, signals, strict=False):
+        panel.stairs(background.values, edges, baseline=low * 1e-3, fill=True, color="#c9cdd2", zorder=1)
+        panel.stairs(background.values, edges, baseline=None, color=MUTED, linewidth=0.9, zorder=2)
+        panel.stairs(spectrum.values, edges, baseline=None, color=process.color, linewidth=1.8, zorder=3)
+        handles = [
+            Line2D([], [], color=process.color, linewidth=1.8),
+            Line2D([], [], color="#c9cdd2", linewidth=6),
+        ]
+        panel.legend(handles, [process.label, "Background"], loc="upper left", fontsize=10, borderaxespad=0.3)
+    for panel in axes.flat[len(signals) :]:
+        panel.set_visible(False)
+    first = axes[0, 0]
+    first.set(yscale="log", ylim=(low, low * (top / low) ** 1.5))
+    first.yaxis.set_major_locator(LogLocator(numticks=6))
+    first.yaxis.set_minor_locator(NullLocator())
+    if len(used):
+        first.set_xlim(edges[used[0]], edges[used[-1] + 1])
+    for panel in axes[-1]:
+        panel.set_xlabel(xlabel)
+    if rows > 1:
+        # The column above an empty place shows its own numbers.
+        for panel in axes[-2][len(signals) - columns * (rows - 1) :]:
+            panel.tick_params(labelbottom=True)
+            panel.set_xlabel(xlabel)
+    figure.supylabel("Fraction of events per bin", x=0.012, fontsize=13.5)
+    _stamp_across(figure, first, axes[0, -1], sample, "background: held-out events")
+    return figure
+
+
+def _stamp_across(figure: Figure, first: Axes, last: Axes, sample: Sample, subtitle: str) -> None:
+    """Write the stamp over a whole row of panels, with an invisible frame that spans them."""
+    left, right = first.get_position(), last.get_position()
+    frame = figure.add_axes((left.x0, left.y0, right.x1 - left.x0, left.height), frameon=False)
+    frame.set(xticks=[], yticks=[])
+    frame.tick_params(which="both", length=0)
+    frame.set_zorder(-1)
+    stamp(frame, sample, subtitle=subtitle)
+
+
+def _auc_text(entry: Mapping[str, Any]) -> str:
+    """AUC ± error for a legend."""
+    if entry.get("auc") is None:
+        return "not measurable"
+    error = entry.get("auc_error")
+    if error is None:
+        return f"{entry['auc']:.3f}"
+    places = 4 if error < 0.0005 else 3
+    return f"{entry['auc']:.{places}f} ± {error:.{places}f}"
+
+
+@styled
+def roc(
+    entry: Mapping[str, Any], *, label: str, sample: Sample, n_eff: float | None = None, lowest: float = 1e-4
+) -> Figure:
+    """Draw the signal efficiency against the background efficiency for one signal.
+
+    Args:
+        entry: the signal's part of ``evaluate.json``.
+        label: name of the signal.
+        sample: what the figure was made from.
+        n_eff: effective number of background events (Σw)²/Σw²; where fewer than ten of them are left the
+            figure is shaded.
+        lowest: background efficiency at which the axis starts.
+    """
+    figure = new_figure(6.0, 5.4)
+    ax = figure.add_axes((0.12, 0.125, 0.85, 0.755))
+    scores = entry["scores"]
+    singles = sorted(
+        (name for name in scores if name != SCORE), key=lambda name: -(scores[name].get("auc") or 0)
+    )
+    colors = [color for color in FALLBACK_COLORS if color != SCORE_COLOR]
+    if SCORE in scores:
+        curve = scores[SCORE]["roc"]
+        ax.plot(
+            curve["eps_b"], curve["eps_s"], color=SCORE_COLOR, linewidth=2.4, zorder=4,
+            label=f"{variable_label(SCORE)}  {_auc_text(scores[SCORE])}",
+        )  # fmt: skip
+    for number, name in enumerate(singles):
+        curve = scores[name]["roc"]
+        ax.plot(
+            curve["eps_b"], curve["eps_s"], color=colors[number % len(colors)], linewidth=1.1, zorder=3,
+            linestyle=(0, (4, 1.5)) if number < len(colors) else ":",
+            label=f"{variable_label(name)}  {_auc_text(scores[name])}",
+        )  # fmt: skip
+    chance = np.logspace(np.log10(lowest), 0, 80)
+    ax.plot(chance, chance, ":", color=MUTED, linewidth=1.1, label="Chance  0.5", zorder=2)
+    rows = ceil((len(scores) + 1) / 2)
+    free = 1 - (rows * 15.5 + 26) / (5.4 * 72 * 0.755)
+    ax.set(xscale="log", xlim=(lowest, 1.0), ylim=(0.0, 1.02 / free))
+    ax.yaxis.set_major_locator(FixedLocator(list(np.linspace(0, 1, 6))))
+    ax.yaxis.set_minor_locator(FixedLocator(list(np.linspace(0, 1, 21))))
+    ax.axhline(1.0, color=INK, linewidth=0.6, zorder=1)
+    ax.set_xlabel(r"Background efficiency $\varepsilon_{B}$")
+    ax.set_ylabel(r"Signal efficiency $\varepsilon_{S}$", y=free / 1.02, ha="right")
+    if n_eff and FEWEST_EVENTS / n_eff > lowest:
+        edge = min(1.0, FEWEST_EVENTS / n_eff)
+        ax.axvspan(lowest, edge, ymax=free / 1.02, color=MUTED, alpha=0.13, linewidth=0, zorder=0.5)
+        ax.text(
+            edge, 0.01, "fewer than 10 effective background events ", fontsize=9, color=MUTED, rotation=90,
+            ha="right", va="bottom", zorder=1,
+        )  # fmt: skip
+    ax.legend(
+        loc="upper left", ncols=2, fontsize=10.5, mode="expand", bbox_to_anchor=(0.015, 0, 0.97, 0.985),
+        borderaxespad=0, title=f"{label}:  AUC", title_fontproperties={"size": 11.5}, alignment="left",
+    )  # fmt: skip
+    stamp(ax, sample, subtitle="background: held-out events")
+    return figure
+
+
+@styled
+def auc_overview(
+    signals: Mapping[str, Mapping[str, Any]],
+    *,
+    labels: Mapping[str, str],
+    sample: Sample,
+    working_point: str = "1e-2",
+) -> Figure:
+    """Draw, for each signal, AUC and ε_S of the score beside the best and all other single variables.
+
+    Args:
+        signals: the part ``signals`` of a region of ``evaluate.json``; not empty.
+        labels: name of each signal.
+        sample: what the figure was made from.
+        working_point: key of the background efficiency in ``eps_s``.
+    """
+    order = sorted(signals, key=lambda key: signals[key]["scores"].get(SCORE, {}).get("auc") or 0.0)
+    height = 1.75 + 0.42 * len(order)
+    figure = new_figure(8.4, height)
+    axes = figure.subplots(1, 2, sharey=True)
+    figure.subplots_adjust(left=0.27, right=0.975, bottom=0.62 / height, top=1 - 1.0 / height, wspace=0.07)
+    for row, key in enumerate(order):
+        scores = signals[key]["scores"]
+        best = best_variable(scores)
+        for name, entry in scores.items():
+            eps = (entry.get("eps_s") or {}).get(working_point) or {}
+            pairs = ((entry.get("auc"), entry.get("auc_error")), (eps.get("value"), eps.get("error")))
+            for panel, (value, error) in zip(axes, pairs, strict=True):
+                if value is not None:
+                    _draw_point(panel, row, value, error, name=name, best=best)
+    first, second = axes
+    first.set(yticks=range(len(order)), ylim=(-0.6, len(order) - 0.4))
+    first.set_yticklabels([labels[key] for key in order])
+    first.axvline(0.5, color=MUTED, linestyle=":", linewidth=1.0, zorder=1)
+    first.set_xlabel("AUC")
+    background_efficiency = f"10$^{{{round(np.log10(float(working_point)))}}}$"
+    second.set_xlabel(rf"$\varepsilon_{{S}}$ at $\varepsilon_{{B}}$ = {background_efficiency}")
+    second.set_xlim(-0.03, 1.03)
+    first.set_xlim(max(0.0, min(0.45, first.get_xlim()[0])), 1.015)
+    for panel in axes:
+        panel.tick_params(axis="y", which="both", length=0)
+        panel.yaxis.set_minor_locator(NullLocator())
+        for row in range(len(order)):
+            panel.axhline(row, color="#e3e5e8", linewidth=0.8, zorder=0)
+    handles = [
+        Line2D([], [], color=SCORE_COLOR, marker="o", linestyle="none", markersize=7),
+        Line2D([], [], color=RIVAL_COLOR, marker="D", linestyle="none", markersize=6, fillstyle="none"),
+        Line2D([], [], color="#9aa0a8", marker="|", linestyle="none", markersize=9, markeredgewidth=1.4),
+    ]
+    texts = ["Anomaly score", "Single variable of largest AUC", "Other single variables"]
+    figure.legend(
+        handles, texts, loc="upper left", ncols=3, fontsize=10.5, borderaxespad=0,
+        bbox_to_anchor=(0.255, 1 - 0.66 / height), handletextpad=0.3,
+    )  # fmt: skip
+    _stamp_high(figure, sample, height)
+    return figure
+
+
+def _stamp_high(figure: Figure, sample: Sample, height: float) -> None:
+    """Write the stamp above a legend that stands outside of the frames."""
+    frame = figure.add_axes((0.27, 1 - 0.66 / height, 0.705, 0.05 / height), frameon=False)
+    frame.set(xticks=[], yticks=[])
+    frame.tick_params(which="both", length=0)
+    stamp(frame, sample, subtitle="background: held-out events")
+
+
+def _draw_point(
+    panel: Axes, row: int, value: float, error: float | None, *, name: str, best: str | None
+) -> None:
+    """Draw one score of one signal: the model's as a dot, the best variable as a diamond, others as ticks."""
+    if name == SCORE:
+        panel.errorbar(
+            value, row, xerr=error or 0.0, fmt="o", color=SCORE_COLOR, markersize=7, elinewidth=1.4, zorder=5
+        )
+    elif name == best:
+        panel.errorbar(
+            value, row, xerr=error or 0.0, fmt="D", color=RIVAL_COLOR, markersize=6, fillstyle="none",
+            elinewidth=1.2, zorder=4,
+        )  # fmt: skip
+        panel.annotate(
+            variable_label(name), (value, row), (0, 7), textcoords="offset points", ha="center", va="bottom",
+            fontsize=9, color=RIVAL_COLOR, zorder=6,
+        )  # fmt: skip
+    else:
+        panel.plot(value, row, "|", color="#9aa0a8", markersize=9, markeredgewidth=1.4, zorder=2)

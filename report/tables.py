@@ -1,0 +1,336 @@
+"""Tables of the page: yields, cutflow, power, datasets and missing input, as cells and as CSV."""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+from report.mathtext import to_html, to_plain
+from report.numbers import count, measurement
+from report.power import SCORE, best_variable, signal_name, variable_label
+from report.processes import Process, processes_of
+
+__all__ = [
+    "Cell",
+    "Table",
+    "cutflow_table",
+    "datasets_table",
+    "missing_table",
+    "power_table",
+    "write_csv",
+    "yields_table",
+]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: what is read (HTML), and the number it is sorted by and written to the CSV file with.
+
+    Attributes:
+        html: what is shown.
+        value: number or text behind it.
+        error: standard error of the number, where it has one.
+        color: colour of a small square before the text, that of the legend; empty for none.
+        strong: emphasised.
+    """
+
+    html: str
+    value: float | str | None = None
+    error: float | None = None
+    color: str = ""
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page.
+
+    Attributes:
+        name: stem of its CSV file.
+        caption: what it says, HTML.
+        columns: heads, HTML; columns but the first hold numbers where ``numeric``.
+        rows: body.
+        totals: rows that stay below the body when it is sorted.
+        numeric: whether all columns but the first are aligned as numbers.
+    """
+
+    name: str
+    caption: str
+    columns: list[str]
+    rows: list[list[Cell]]
+    totals: list[list[Cell]] = field(default_factory=list)
+    numeric: bool = True
+
+
+def _text(text: str) -> Cell:
+    return Cell(escape(text), text)
+
+
+def _number(value: float, error: float | None = None, *, strong: bool = False) -> Cell:
+    return Cell(measurement(value, error), value, error, strong=strong)
+
+
+def _count(number: float) -> Cell:
+    return Cell(count(number), number)
+
+
+def _name(process: Process) -> Cell:
+    return Cell(to_html(process.label), to_plain(process.label), color=process.color)
+
+
+def _sums(process: Process, datasets: Mapping[str, Mapping[str, Any]]) -> tuple[int, float, float]:
+    """Selected events, Σw and its error of one process."""
+    members = [datasets[name] for name in process.datasets]
+    selected = sum(int(entry["selected"]) for entry in members)
+    sumw = sum(float(entry["sumw"]) for entry in members)
+    return selected, sumw, sqrt(sum(float(entry["sumw2"]) for entry in members))
+
+
+def _by_yield(datasets: Mapping[str, Mapping[str, Any]], kind: str) -> list[Process]:
+    """Processes of one kind, the most abundant first."""
+    chosen = [process for process in processes_of(datasets) if process.kind == kind]
+    return sorted(chosen, key=lambda process: -_sums(process, datasets)[1])
+
+
+def yields_table(region: str, datasets: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Selected events and weighted yields of each process, the total background, data, and their ratio.
+
+    Args:
+        region: name of the region.
+        datasets: its part of ``select.json``.
+    """
+    rows = []
+    backgrounds = _by_yield(datasets, "background")
+    for process in backgrounds + _by_yield(datasets, "signal"):
+        selected, sumw, error = _sums(process, datasets)
+        effective = sumw**2 / error**2 if error else 0.0
+        kind = "signal" if process.kind == "signal" else "background"
+        rows.append([_name(process), _text(kind), _count(selected), _count(effective), _number(sumw, error)])
+    totals = []
+    selected, sumw, variance = 0, 0.0, 0.0
+    for process in backgrounds:
+        number, weight, error = _sums(process, datasets)
+        selected, sumw, variance = selected + number, sumw + weight, variance + error**2
+    if backgrounds:
+        effective = sumw**2 / variance if variance else 0.0
+        totals.append(
+            [
+                _text("Total background"),
+                _text(""),
+                _count(selected),
+                _count(effective),
+                _number(sumw, sqrt(variance)),
+            ]
+        )
+    for process in _by_yield(datasets, "data"):
+        number, events, _ = _sums(process, datasets)
+        totals.append([_text("Data"), _text(""), _count(number), _count(number), _count(events)])
+        if sumw > 0 and events > 0:
+            ratio = events / sumw
+            error = ratio * sqrt(1.0 / events + variance / sumw**2)
+            empty = Cell("", None)
+            totals.append([_text("Data / background"), _text(""), empty, empty, _number(ratio, error)])
+    return Table(
+        name=f"{region}_yields",
+        caption="Events after all cuts. Σw is normalised to the luminosity; its error is √Σw². "
+        "n<sub>eff</sub> = (Σw)²/Σw² is how many unweighted events the simulation is worth.",
+        columns=["Process", "Kind", "Events", "n<sub>eff</sub>", "Σw ± error"],
+        rows=rows,
+        totals=totals,
+    )
+
+
+def cutflow_table(
+    region: str, cuts: Sequence[str], datasets: Mapping[str, Mapping[str, Any]], *, kind: str = "background"
+) -> Table:
+    """Events left after each cut, raw and weighted, by process.
+
+    Args:
+        region: name of the region.
+        cuts: names in order.
+        datasets: its part of ``select.json``.
+        kind: "background" gives the backgrounds, their sum and data; "signal" the signals.
+    """
+    processes = _by_yield(datasets, kind)
+    data = _by_yield(datasets, "data") if kind == "background" else []
+    rows = []
+    for cut in cuts:
+        cells = [_text(cut)]
+        sums = [_cut_sums(process, cut, datasets) for process in processes]
+        cells += [_cut_cell(*entry) for entry in sums]
+        if kind == "background" and sums:
+            total = [sum(column) for column in zip(*sums, strict=True)]
+            cells.append(_cut_cell(total[0], total[1], total[2], strong=True))
+        cells += [_count(_cut_sums(process, cut, datasets)[0]) for process in data]
+        rows.append(cells)
+    columns = ["Cut", *(to_html(process.label) for process in processes)]
+    if kind == "background" and processes:
+        columns.append("Background")
+    columns += ["Data" for _ in data]
+    return Table(
+        name=f"{region}_cutflow_{kind}",
+        caption="Events left after each cut: Σw ± error, and the number of simulated events below it.",
+        columns=columns,
+        rows=rows,
+    )
+
+
+def _cut_sums(
+    process: Process, cut: str, datasets: Mapping[str, Mapping[str, Any]]
+) -> tuple[float, float, float]:
+    """(n, Σw, Σw²) of a process after a cut; zero for a dataset that was never read."""
+    entries = [datasets[name]["cutflow"].get(cut, (0, 0.0, 0.0)) for name in process.datasets]
+    return (
+        float(sum(entry[0] for entry in entries)),
+        float(sum(entry[1] for entry in entries)),
+        float(sum(entry[2] for entry in entries)),
+    )
+
+
+def _cut_cell(number: float, sumw: float, sumw2: float, *, strong: bool = False) -> Cell:
+    error = sqrt(max(sumw2, 0.0))
+    return Cell(f"{measurement(sumw, error)}<br><small>{count(number)}</small>", sumw, error, strong=strong)
+
+
+def power_table(region: str, signals: Mapping[str, Mapping[str, Any]], processes: Sequence[Process]) -> Table:
+    """AUC and signal efficiencies of the score, always beside the best single variable.
+
+    Args:
+        region: name of the region.
+        signals: the part ``signals`` of the region in ``evaluate.json``.
+        processes: of the region, for names and colours.
+    """
+    points = sorted(
+        {point for entry in signals.values() for point in entry["scores"].get(SCORE, {}).get("eps_s", {})},
+        key=float,
+        reverse=True,
+    )
+    columns = ["Signal", "Events", "AUC, score", "AUC, best variable"]
+    for point in points:
+        power = f"ε<sub>S</sub> at ε<sub>B</sub> = {_power_of_ten(point)}"
+        columns += [f"{power}, score", f"{power}, best variable"]
+    colors = {process.key: process.color for process in processes}
+    rows = []
+    for key, entry in signals.items():
+        scores = entry["scores"]
+        label = signal_name(key, entry, processes)
+        color = colors.get(str(entry.get("process", key)), "")
+        row = [Cell(to_html(label), to_plain(label), color=color), _count(entry["n"])]
+        best = best_variable(scores)
+        row += _duel(scores.get(SCORE, {}), scores.get(best or "", {}), best, "auc", "auc_error")
+        for point in points:
+            at = {name: (found.get("eps_s") or {}).get(point) or {} for name, found in scores.items()}
+            rivals = {
+                name: found["value"]
+                for name, found in at.items()
+                if name != SCORE and found.get("value") is not None
+            }
+            best = max(rivals, key=lambda name: rivals[name], default=None)
+            row += _duel(at.get(SCORE, {}), at.get(best or "", {}), best, "value", "error")
+        rows.append(row)
+    return Table(
+        name=f"{region}_power",
+        caption="Power of the score for each signal, with the best single variable beside it: chosen for each "
+        "signal and column with knowledge of that signal, which the score does not have. The larger "
+        "of the two is emphasised.",
+        columns=columns,
+        rows=rows,
+    )
+
+
+def _duel(
+    score: Mapping[str, Any], rival: Mapping[str, Any], name: str | None, value: str, error: str
+) -> list[Cell]:
+    """Cells of the score and of its best rival, the larger emphasised."""
+    ours, theirs = score.get(value), rival.get(value)
+    ahead = ours is not None and (theirs is None or ours > theirs)
+    behind = theirs is not None and (ours is None or theirs > ours)
+    label = f" <small>{to_html(variable_label(name))}</small>" if name and theirs is not None else ""
+    return [
+        Cell(measurement(ours, score.get(error)), ours, score.get(error), strong=ahead),
+        Cell(measurement(theirs, rival.get(error)) + label, theirs, rival.get(error), strong=behind),
+    ]
+
+
+def _power_of_ten(point: str) -> str:
+    """Write the key of a working point, "1e-2", as 10⁻²."""
+    mantissa, _, exponent = point.partition("e")
+    if mantissa == "1" and exponent:
+        minus = exponent.replace("-", "\u2212")
+        return f"10<sup>{minus}</sup>"
+    return escape(point)
+
+
+def datasets_table(region: str, datasets: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Every dataset of the region: what it is, how it was normalised, how many events were read and kept."""
+    rows = []
+    for name, entry in datasets.items():
+        data = entry["kind"] == "data"
+        read, expected = int(entry["events_read"]), int(entry["events_expected"])
+        blank = Cell("\u2013", None)
+        rows.append(
+            [
+                Cell(escape(name), name, color=str(entry.get("color") or "")),
+                _text(str(entry["group"])),
+                blank if data else _number(float(entry["xsec_pb"]), None),
+                Cell(escape(str(entry.get("norm_source", ""))), str(entry.get("norm_source", ""))),
+                Cell(
+                    count(read) + ("" if read == expected else f" of {count(expected)}"),
+                    read,
+                    strong=read != expected,
+                ),
+                _count(entry["selected"]),
+                _count(entry["sumw"]) if data else _number(float(entry["sumw"]), sqrt(float(entry["sumw2"]))),
+            ]
+        )
+    return Table(
+        name=f"{region}_datasets",
+        caption="Every dataset: cross section, where its normalisation comes from, events read and selected.",
+        columns=["Dataset", "Group", "\u03c3 [pb]", "Normalised by", "Events read", "Selected", "Σw ± error"],
+        rows=rows,
+    )
+
+
+def missing_table(missing: Sequence[Mapping[str, Any]]) -> Table:
+    """The ranges of events that could not be read."""
+    rows = [
+        [
+            _text(str(entry["dataset"])),
+            _text(str(entry["file"])),
+            Cell(f"{count(entry['start'])} to {count(entry['stop'])}", float(entry["start"])),
+            _text(str(entry["cause"])),
+        ]
+        for entry in missing
+    ]
+    return Table(
+        name="missing",
+        caption="Ranges of events that could not be read.",
+        columns=["Dataset", "File", "Events", "Cause"],
+        rows=rows,
+        numeric=False,
+    )
+
+
+def write_csv(table: Table, folder: Path) -> Path:
+    """Write the numbers behind a table, with a column of errors after each column that has any."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = table.rows + table.totals
+    with_error = [any(line[place].error is not None for line in lines) for place in range(len(table.columns))]
+    path = folder / f"{table.name}.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        heads: list[str] = []
+        for head, erring in zip(table.columns, with_error, strict=True):
+            plain = re.sub(r"<[^>]+>", "", head)
+            heads += [plain, f"{plain} (error)"] if erring else [plain]
+        writer.writerow(heads)
+        for line in lines:
+            values: list[float | str | None] = []
+            for cell, erring in zip(line, with_error, strict=True):
+                values += [cell.value, cell.error] if erring else [cell.value]
+            writer.writerow(["" if value is None else value for value in values])
+    return path

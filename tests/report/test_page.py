@@ -1,0 +1,156 @@
+"""The page shows everything, needs nothing from elsewhere, and says what is not there."""
+
+import base64
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fileset.exceptions import FailureError, InputError
+from report.page import write_page
+from report.settings import ReportSettings
+
+
+class _Elements(HTMLParser):
+    """All tags with their attributes, and all text."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory: pytest.TempPathFactory, output_writer: Any) -> Path:
+    return write_page(output_writer(tmp_path_factory.mktemp("demo"), regions=("2L",)))
+
+
+@pytest.fixture(scope="session")
+def elements(page: Path) -> _Elements:
+    return _Elements(page)
+
+
+def test_every_figure_of_the_folder_is_on_the_page_in_three_formats_with_its_numbers(
+    page: Path, elements: _Elements
+) -> None:
+    links = {attributes["href"] for attributes in elements.of("a")}
+    drawn = sorted(path.stem for path in (page.parent / "figures").glob("*.png"))
+    assert "2L_score" in drawn
+    assert "2L_met_et" in drawn
+    assert len(elements.of("figure")) == len(drawn)
+    for name in drawn:
+        for suffix in ("pdf", "png", "svg", "json"):
+            assert f"figures/{name}.{suffix}" in links
+            assert (page.parent / "figures" / f"{name}.{suffix}").stat().st_size > 0
+        assert (
+            json.loads((page.parent / "figures" / f"{name}.json").read_text())["origin"]["lumi_pb"] == 10064.0
+        )
+
+
+def test_nothing_is_loaded_from_elsewhere(elements: _Elements) -> None:
+    loaded = [attributes.get("src") for _, attributes in elements.tags if attributes.get("src")]
+    assert loaded
+    assert all(source and source.startswith("data:image/svg+xml;base64,") for source in loaded)
+    assert not elements.of("link")
+    remote = [attributes["href"] for attributes in elements.of("a") if "//" in (attributes["href"] or "")]
+    assert all(target and target.startswith("https://doi.org/") for target in remote)
+    for source in loaded:
+        svg = base64.b64decode((source or "").partition(",")[2]).decode()
+        assert not re.search(r'(?:href|src)="(?!#|data:)', svg)
+        assert "@import" not in svg
+
+
+def test_every_relative_link_leads_to_a_file_or_a_place_on_the_page(page: Path, elements: _Elements) -> None:
+    places = {attributes.get("id") for _, attributes in elements.tags}
+    for attributes in elements.of("a"):
+        target = attributes["href"] or ""
+        if target.startswith("#"):
+            assert target[1:] in places
+        elif "//" not in target:
+            assert (page.parent / target).is_file()
+
+
+def test_every_image_has_a_text_and_no_identifier_occurs_twice(elements: _Elements) -> None:
+    images = [attributes for attributes in elements.of("img") if attributes.get("src")]
+    assert all(attributes.get("alt") for attributes in images)
+    identifiers = [attributes["id"] for _, attributes in elements.tags if attributes.get("id")]
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_the_page_says_what_the_demo_is(elements: _Elements) -> None:
+    assert "Pythia 8 simulation, pseudo-data" in elements.text
+    assert "ATLAS" not in elements.text
+    assert "every event of every file was read" in elements.text
+
+
+def test_real_files_without_signals_are_called_by_their_name(tmp_path: Path, output_writer: Any) -> None:
+    output = output_writer(tmp_path, regions=("2L",), sample="atlas-open-data", signals=False)
+    page = write_page(output, settings=ReportSettings(variables=("met_et",)))
+    elements = _Elements(page)
+    assert "The real files contain no signal samples" in elements.text
+    assert "ATLAS Open Data, for educational use" in elements.text
+    assert "Pythia" not in elements.text
+    assert "https://doi.org/10.7483/OPENDATA.ATLAS.GQ1W.I9VI" in {a["href"] for a in elements.of("a")}
+    assert not [
+        path for path in (page.parent / "figures").iterdir() if "roc" in path.name or "power" in path.name
+    ]
+
+
+def test_an_incomplete_sample_and_a_collapsed_model_are_shouted(tmp_path: Path, output_writer: Any) -> None:
+    output = output_writer(tmp_path, regions=("2L",), complete=False, collapsed=True)
+    elements = _Elements(write_page(output, settings=ReportSettings(variables=(), max_power_figures=0)))
+    assert "Incomplete sample" in elements.text
+    assert "OSError: truncated" in elements.text
+    assert "has collapsed" in elements.text
+
+
+def test_a_page_of_a_selection_alone_can_be_written(tmp_path: Path, output_writer: Any) -> None:
+    output = output_writer(tmp_path, regions=("2L",))
+    histograms = json.loads((output / "histograms.json").read_text())
+    (output / "histograms.json").write_text(
+        json.dumps({name: content for name, content in histograms.items() if "score" not in name})
+    )
+    for name in ("evaluate.json", "run.json", "models/2L/table-small/card.json"):
+        (output / name).unlink()
+    elements = _Elements(write_page(output, settings=ReportSettings(variables=("mll",))))
+    assert "No score has been computed" in elements.text
+    assert "No model was trained" in elements.text
+    assert "have not been evaluated" in elements.text
+
+
+def test_a_missing_stage_and_an_unknown_signal_are_named(tmp_path: Path, output_writer: Any) -> None:
+    with pytest.raises(InputError, match=r"select\.json is missing; run the stage select"):
+        write_page(tmp_path)
+    output = output_writer(tmp_path, regions=("2L",))
+    with pytest.raises(InputError, match="no signal is called 'SUSYC1N3'"):
+        write_page(output, settings=ReportSettings(signals=("SUSYC1N3",)))
+
+
+def test_histograms_of_another_selection_are_refused(tmp_path: Path, output_writer: Any) -> None:
+    output = output_writer(tmp_path, regions=("2L",))
+    selection = json.loads((output / "select.json").read_text())
+    name, _ = selection["regions"]["2L"]["datasets"].popitem()
+    (output / "select.json").write_text(json.dumps(selection))
+    with pytest.raises(FailureError, match=re.escape(name)):
+        write_page(output)
+
+
+def test_the_same_run_gives_the_same_bytes(page: Path, tmp_path: Path, output_writer: Any) -> None:
+    settings = ReportSettings(variables=("met_et",), max_power_figures=0)
+    again = write_page(output_writer(tmp_path, regions=("2L",)), settings=settings)
+    for suffix in ("svg", "pdf", "png", "json"):
+        name = f"figures/2L_score.{suffix}"
+        assert (again.parent / name).read_bytes() == (page.parent / name).read_bytes()
