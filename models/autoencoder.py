@@ -1,0 +1,266 @@
+"""The autoencoder family as functional Keras models, written with `keras.ops` for every backend.
+
+A network maps scaled inputs x, shape (n, k), to their reconstruction, shape (n, k). A variational one (Kingma
+and Welling, arXiv:1312.6114; thesis eq. 1.8) gives shape (n, draws, k + 1): the last column is the
+Kullback-Leibler divergence of the event's latent Gaussian from the unit Gaussian, so that every term of the
+loss belongs to one event and takes its weight.
+
+Importing this module imports Keras; `models.backend.start` comes first.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from models import backend
+from models.settings import ActivationName, TrainingSettings, Width
+
+__all__ = [
+    "GaussianDraws",
+    "WithDivergence",
+    "build",
+    "divergence",
+    "event_function",
+    "load",
+    "negative_elbo",
+    "prepare_training",
+    "reconstruction_error",
+    "save",
+    "squared_errors",
+]
+
+Tensor: TypeAlias = Any
+PACKAGE = "collider-anomalies"
+_LOG_VARIANCE_RANGE = (-20.0, 10.0)  # keeps exp() finite in float32
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class GaussianDraws(keras.layers.Layer):
+    """Draws from a diagonal Gaussian in training, its mean otherwise: a score is never random.
+
+    Takes (mean, log variance), each of shape (n, d), and gives shape (n, draws, d).
+    """
+
+    def __init__(self, draws: int = 1, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.draws = draws
+        self.seed = seed
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs: list[Tensor], training: bool = False) -> Tensor:
+        """Mean plus, in training, standard deviation times unit Gaussian noise."""
+        mean, log_variance = (ops.expand_dims(part, 1) for part in inputs)
+        repeated = ops.repeat(mean, self.draws, axis=1)
+        if not training:
+            return repeated
+        noise = keras.random.normal(ops.shape(repeated), seed=self.generator)
+        return repeated + ops.exp(0.5 * ops.clip(log_variance, *_LOG_VARIANCE_RANGE)) * noise
+
+    def compute_output_shape(self, input_shape: list[tuple[int | None, ...]]) -> tuple[int | None, ...]:
+        """(n, draws, d)."""
+        return (input_shape[0][0], self.draws, input_shape[0][1])
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs."""
+        return {**super().get_config(), "draws": self.draws, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class WithDivergence(keras.layers.Layer):
+    """Appends the divergence of (mean, log variance) to reconstructions of shape (n, draws, k)."""
+
+    def call(self, inputs: list[Tensor]) -> Tensor:
+        """Shape (n, draws, k + 1)."""
+        reconstruction, mean, log_variance = inputs
+        column = ops.reshape(divergence(mean, log_variance), (-1, 1, 1))
+        return ops.concatenate([reconstruction, ops.repeat(column, reconstruction.shape[1], axis=1)], axis=-1)
+
+    def compute_output_shape(self, input_shape: list[tuple[int | None, ...]]) -> tuple[int | None, ...]:
+        """(n, draws, k + 1)."""
+        n, draws, k = input_shape[0]
+        return (n, draws, None if k is None else k + 1)
+
+
+def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of N(mean, variance) from N(0, 1), summed over d; shape (n,) (eq. 1.8)."""
+    log_variance = ops.clip(log_variance, *_LOG_VARIANCE_RANGE)
+    return -0.5 * ops.sum(1 + log_variance - ops.square(mean) - ops.exp(log_variance), axis=-1)
+
+
+def build(settings: TrainingSettings, n_inputs: int, *, seed: int = 0) -> keras.Model:
+    """The network that the settings describe, with fresh weights.
+
+    Args:
+        settings: widths, activations, penalties and kind.
+        n_inputs: number of columns k.
+        seed: of the VAE's latent draws; fresh weights follow Keras' global seed.
+    """
+    inputs = keras.Input((n_inputs,), name="inputs")
+    hidden = inputs
+    last = len(settings.encoder) - 1
+    for index, (width, activation) in enumerate(
+        zip(settings.encoder, settings.encoder_activations, strict=True)
+    ):
+        if settings.kind == "vae" and index == last:
+            break
+        hidden = _dense(hidden, width, activation, settings, n_inputs, name=f"encoder_{index + 1}")
+    if settings.kind == "vae":
+        return _variational(inputs, hidden, settings, n_inputs, seed)
+    return keras.Model(inputs, _decode(hidden, settings, n_inputs), name="autoencoder")
+
+
+def _variational(
+    inputs: Tensor, hidden: Tensor, settings: TrainingSettings, n_inputs: int, seed: int
+) -> keras.Model:
+    """A Gaussian latent space of the last encoder width; its activation applies to the mean."""
+    width = _width(settings.encoder[-1], n_inputs)
+    mean = _dense(
+        hidden, width, settings.encoder_activations[-1], settings, n_inputs, name="latent_mean", penalty=False
+    )
+    # Zeros: every event starts as a unit Gaussian, and the exponential cannot run away in the first steps.
+    log_variance = keras.layers.Dense(width, kernel_initializer="zeros", name="latent_log_variance")(hidden)
+    latent = GaussianDraws(settings.draws, seed, name="latent")([mean, log_variance])
+    outputs = WithDivergence(name="with_divergence")(
+        [_decode(latent, settings, n_inputs), mean, log_variance]
+    )
+    return keras.Model(inputs, outputs, name="variational_autoencoder")
+
+
+def _decode(hidden: Tensor, settings: TrainingSettings, n_inputs: int) -> Tensor:
+    for index, (width, activation) in enumerate(
+        zip(settings.decoder, settings.decoder_activations[:-1], strict=True)
+    ):
+        hidden = _dense(hidden, width, activation, settings, n_inputs, name=f"decoder_{index + 1}")
+    output = settings.decoder_activations[-1]
+    return _dense(hidden, n_inputs, output, settings, n_inputs, name="reconstruction", penalty=False)
+
+
+def _dense(
+    hidden: Tensor,
+    width: Width,
+    activation: ActivationName,
+    settings: TrainingSettings,
+    n_inputs: int,
+    *,
+    name: str,
+    penalty: bool = True,
+) -> Tensor:
+    """One layer; hidden ones carry the L1 penalty on kernels and the L2 penalty on activations."""
+    kernel = keras.regularizers.L1(settings.kernel_l1) if penalty and settings.kernel_l1 else None
+    activity = keras.regularizers.L2(settings.activity_l2) if penalty and settings.activity_l2 else None
+    leaky = activation == "leakyrelu"
+    dense = keras.layers.Dense(
+        _width(width, n_inputs),
+        activation=None if leaky else activation,
+        kernel_regularizer=kernel,
+        activity_regularizer=None if leaky else activity,
+        name=name,
+    )
+    if not leaky:
+        return dense(hidden)
+    activated = keras.layers.LeakyReLU(
+        negative_slope=settings.leaky_alpha, activity_regularizer=activity, name=f"{name}_leakyrelu"
+    )
+    return activated(dense(hidden))
+
+
+def _width(width: Width, n_inputs: int) -> int:
+    return n_inputs if width == "n" else int(width)
+
+
+def squared_errors(inputs: Tensor, outputs: Tensor) -> Tensor:
+    """Squared error of each input, shape (n, k); for a VAE the mean over its draws."""
+    k = inputs.shape[-1]
+    if len(outputs.shape) == 3:
+        return ops.mean(ops.square(outputs[:, :, :k] - ops.expand_dims(inputs, 1)), axis=1)
+    return ops.square(outputs - inputs)
+
+
+def reconstruction_error(inputs: Tensor, outputs: Tensor) -> Tensor:
+    """Mean squared error of each event, shape (n,)."""
+    return ops.mean(squared_errors(inputs, outputs), axis=-1)
+
+
+def negative_elbo(beta: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """Loss of a VAE for each event, shape (n,): eq. 1.8 with Gaussians of unit variance around the output."""
+
+    def loss(inputs: Tensor, outputs: Tensor) -> Tensor:
+        likelihood = 0.5 * ops.sum(squared_errors(inputs, outputs), axis=-1)
+        return likelihood + beta * outputs[:, 0, -1]
+
+    return loss
+
+
+def prepare_training(model: keras.Model, settings: TrainingSettings, *, steps: int) -> None:
+    """Compile a model with loss, optimiser and schedule.
+
+    The loss is the sum over a batch of (event weight x event loss) over the number of events: with weights of
+    mean 1 every event pulls as much in a batch of light events as in one of heavy ones. The metrics are the
+    means per unit of weight: `error` (squared error) and, for a VAE, `objective`.
+    """
+    vae = settings.kind == "vae"
+    loss = negative_elbo(settings.beta) if vae else reconstruction_error
+    metrics = [keras.metrics.MeanMetricWrapper(reconstruction_error, name="error")]
+    if vae:
+        metrics.append(keras.metrics.MeanMetricWrapper(loss, name="objective"))
+    rate: Any = settings.learning_rate
+    if settings.learning_rate_schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
+    model.compile(
+        optimizer=keras.optimizers.Adam(rate), loss=loss, weighted_metrics=metrics, jit_compile=backend.xla()
+    )
+
+
+def event_function(
+    model: keras.Model, n_inputs: int, rows: int, *, residuals: bool = False
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Errors of scaled events, compiled for one shape and computed in batches of exactly that shape.
+
+    A matrix product may round differently for another number of rows: with a fixed one, filled up with
+    zeros, an event gets the same score alone and among 100 000.
+
+    Args:
+        model: the network.
+        n_inputs: k.
+        rows: events in a batch.
+        residuals: squared error of each input instead of their mean.
+
+    Returns:
+        A function from shape (n, k) to (n,), or with `residuals` to (n, k).
+    """
+
+    def errors(inputs: Tensor) -> Tensor:
+        outputs = model(inputs, training=False)
+        return squared_errors(inputs, outputs) if residuals else reconstruction_error(inputs, outputs)
+
+    run = backend.compiled(errors, (rows, n_inputs))
+
+    def batched(scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+        shape = scaled.shape if residuals else scaled.shape[:1]
+        found = np.empty(shape, dtype=np.float32)
+        for start in range(0, len(scaled), rows):
+            batch = scaled[start : start + rows]
+            n = len(batch)
+            if n < rows:
+                batch = np.concatenate([batch, np.zeros((rows - n, n_inputs), dtype=np.float32)])
+            found[start : start + n] = ops.convert_to_numpy(run(ops.convert_to_tensor(batch)))[:n]
+        return found
+
+    return batched
+
+
+def save(model: keras.Model, path: Path, settings: TrainingSettings, n_inputs: int) -> None:
+    """Write a `.keras` file with the network alone, without optimiser and loss."""
+    bare = build(settings, n_inputs)
+    bare.set_weights(model.get_weights())
+    bare.save(path)
+
+
+def load(path: Path) -> keras.Model:
+    """Read a `.keras` file in safe mode: no code in the file is run."""
+    return keras.saving.load_model(path, compile=False, safe_mode=True)

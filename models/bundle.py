@@ -1,0 +1,239 @@
+"""A trained model as a directory that travels: network, scaler, feature order and card, all checked on loading.
+
+Reading a card does not import Keras; loading a model does.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xxhash
+from numpy.typing import NDArray
+
+from fileset.exceptions import FailureError, InputError
+from models import backend
+from models.scaling import Scaler, scaler_from_json
+from models.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = [
+    "BUNDLE_FORMAT",
+    "AnomalyModel",
+    "checksum_of_json",
+    "load_model",
+    "read_card",
+    "verified_card",
+    "write_bundle",
+]
+
+BUNDLE_FORMAT = 1
+BATCH_ROWS = 4096  # a score is always computed in batches of this size, see `event_function`
+ERROR_FLOOR = 1e-12  # a perfect reconstruction scores -12
+_FILES = ("model.keras", "scaler.json", "features.json", "history.json")
+
+
+class AnomalyModel:
+    """A network with its scaler: features in, anomaly scores out."""
+
+    def __init__(self, network: "keras.Model", scaler: Scaler, card: dict[str, Any]) -> None:
+        self.network = network
+        self.scaler = scaler
+        self.card = card
+        self.features = scaler.columns
+
+    @property
+    def name(self) -> str:
+        """Name of the bundle."""
+        return str(self.card["name"])
+
+    def score(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> NDArray[np.float32]:
+        """Log10 of the mean squared error of the scaled inputs; larger is more anomalous.
+
+        Args:
+            features: shape (n, k) in the order of `features`, or a table with (at least) these columns in any
+                order. Units as in the shards.
+
+        Returns:
+            Shape (n,), the same for an event however many others come with it.
+
+        Raises:
+            InputError: columns are missing, the shape is wrong or a value is not finite.
+        """
+        return self.score_scaled(self.scaler.transform(self._inputs(features)))
+
+    def residuals(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> NDArray[np.float32]:
+        """Squared error of each scaled input, shape (n, k); arguments as in `score`."""
+        return self._residuals(self.scaler.transform(self._inputs(features)))
+
+    def score_scaled(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Score of inputs that went through the scaler already, shape (n, k)."""
+        return np.log10(np.maximum(self._errors(scaled), np.float32(ERROR_FLOOR)))
+
+    @cached_property
+    def _errors(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+        from models.autoencoder import event_function  # noqa: PLC0415 (imports Keras)
+
+        return event_function(self.network, len(self.features), BATCH_ROWS)
+
+    @cached_property
+    def _residuals(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+        from models.autoencoder import event_function  # noqa: PLC0415 (imports Keras)
+
+        return event_function(self.network, len(self.features), BATCH_ROWS, residuals=True)
+
+    def _inputs(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> NDArray[np.float32]:
+        if isinstance(features, pd.DataFrame):
+            missing = [name for name in self.features if name not in features.columns]
+            if missing:
+                msg = f"model {self.name} needs the columns {missing}, which the given table does not have"
+                raise InputError(msg)
+            features = features[self.features].to_numpy(dtype=np.float32)
+        inputs = np.asarray(features, dtype=np.float32)
+        if inputs.ndim != 2 or inputs.shape[1] != len(self.features):
+            msg = f"model {self.name} needs features of shape (n, {len(self.features)}), not {inputs.shape}"
+            raise InputError(msg)
+        finite = np.isfinite(inputs)
+        if not finite.all():
+            name = self.features[int(np.argmin(finite.all(axis=0)))]
+            msg = f"model {self.name} cannot score a value that is not finite: see column {name!r}"
+            raise InputError(msg)
+        return inputs
+
+
+def load_model(path: Path | str) -> AnomalyModel:
+    """Load a bundle; a second call in the same process for the same content costs a look at its card.
+
+    Args:
+        path: directory models/<region>/<name>.
+
+    Raises:
+        InputError: there is no bundle, or it is of another kind or format.
+        FailureError: it is incomplete or was changed after it was written.
+    """
+    resolved = Path(path).resolve()
+    return _load(resolved, read_card(resolved)["checksum"])
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The card of a bundle, after a look at its format and its own checksum.
+
+    Raises:
+        InputError: there is no bundle, or it is of another kind or format.
+        FailureError: the card was changed after it was written.
+    """
+    try:
+        card = json.loads((path / "card.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        msg = f"there is no model bundle (card.json) in {path}: run the stage train first"
+        raise InputError(msg) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        msg = f"the card of model bundle {path} is no valid JSON ({error}): train again"
+        raise FailureError(msg) from error
+    if not isinstance(card, dict) or card.get("format") != BUNDLE_FORMAT or "checksums" not in card:
+        msg = f"{path} is no model bundle of format {BUNDLE_FORMAT}: train again with this version"
+        raise InputError(msg)
+    if card.get("checksum") != _card_checksum(card):
+        msg = f"the card of model bundle {path} was changed after it was written: train again"
+        raise FailureError(msg)
+    return card
+
+
+def verified_card(path: Path) -> dict[str, Any]:
+    """The card of a bundle, after a look at the checksums of all its files.
+
+    Raises:
+        InputError: there is no bundle, or it is of another kind or format.
+        FailureError: it is incomplete or was changed after it was written.
+    """
+    card = read_card(path)
+    for name in _FILES:
+        try:
+            found = _checksum((path / name).read_bytes())
+        except FileNotFoundError:
+            msg = f"model bundle {path} is incomplete, it lacks {name}: train again"
+            raise FailureError(msg) from None
+        if found != card["checksums"].get(name):
+            msg = f"{name} of model bundle {path} was changed after it was written: train again"
+            raise FailureError(msg)
+    return card
+
+
+def write_bundle(
+    directory: Path,
+    model: AnomalyModel,
+    *,
+    settings: TrainingSettings,
+    history: dict[str, Any],
+) -> None:
+    """Write a bundle beside its final place and move it there whole; an older one is replaced.
+
+    Args:
+        directory: models/<region>/<name>.
+        model: with its card, to which the checksums are added.
+        settings: what the network was built from.
+        history: losses of each epoch.
+    """
+    from models.autoencoder import save  # noqa: PLC0415 (imports Keras)
+
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as scratch:
+        new = Path(scratch) / "new"
+        new.mkdir()
+        save(model.network, new / "model.keras", settings, len(model.features))
+        for name, content in (
+            ("scaler.json", model.scaler.to_json()),
+            ("features.json", {"format": BUNDLE_FORMAT, "features": model.features}),
+            ("history.json", history),
+        ):
+            _write_json(new / name, content)
+        card = model.card
+        card["checksums"] = {name: _checksum((new / name).read_bytes()) for name in _FILES}
+        card["checksum"] = _card_checksum(card)
+        _write_json(new / "card.json", card)
+        if directory.exists():
+            # A directory cannot be replaced in one step; the old one leaves with the scratch directory.
+            directory.replace(Path(scratch) / "old")
+        new.replace(directory)
+
+
+def checksum_of_json(content: Any) -> str:
+    """Checksum of plain JSON types, whatever the order of keys."""
+    return _checksum(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())
+
+
+@lru_cache(maxsize=8)
+def _load(path: Path, checksum: str) -> AnomalyModel:  # noqa: ARG001
+    """Keyed by the card's checksum too, so that a newly trained bundle is not mistaken for the old one."""
+    card = verified_card(path)
+    backend.start()
+    from models.autoencoder import load  # noqa: PLC0415 (imports Keras)
+
+    try:
+        scaler = scaler_from_json(json.loads((path / "scaler.json").read_text(encoding="utf-8")))
+        network = load(path / "model.keras")
+    except (ValueError, TypeError, OSError) as error:
+        msg = f"model bundle {path} cannot be loaded ({error}): train again"
+        raise FailureError(msg) from error
+    if scaler.columns != card["features"] or network.input_shape != (None, len(scaler.columns)):
+        msg = f"the features of card, scaler and network in model bundle {path} differ: train again"
+        raise FailureError(msg)
+    return AnomalyModel(network, scaler, card)
+
+
+def _card_checksum(card: dict[str, Any]) -> str:
+    return checksum_of_json({name: value for name, value in card.items() if name != "checksum"})
+
+
+def _checksum(content: bytes) -> str:
+    return f"xxh128:{xxhash.xxh128_hexdigest(content)}"
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")

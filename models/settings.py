@@ -1,0 +1,98 @@
+"""The settings of training: the network, its inputs' scaling, the weights and the optimiser."""
+
+from typing import Any, Literal, Self, TypeAlias
+
+from pydantic import Field, PositiveInt, model_validator
+
+from fileset.settings import Settings
+from models.presets import PRESETS
+
+__all__ = ["ActivationName", "ScalerKind", "TrainingSettings", "Weighting", "Width"]
+
+ActivationName: TypeAlias = Literal["relu", "tanh", "leakyrelu", "linear", "sigmoid"]
+ScalerKind: TypeAlias = Literal["standard", "minmax", "selective", "upper-tail"]
+Weighting: TypeAlias = Literal["physical", "sqrt", "unweighted"]
+Width: TypeAlias = PositiveInt | Literal["n"]
+
+
+class TrainingSettings(Settings):
+    """How a model is trained; `preset` fills every field that is not given."""
+
+    preset: str = Field(default="default", description=f"named experiment: {', '.join(PRESETS)}")
+    kind: Literal["autoencoder", "vae"] = Field(
+        default="autoencoder", description="autoencoder, or variational autoencoder (thesis eq. 1.8)"
+    )
+    encoder: tuple[Width, ...] = Field(
+        default=(64, 32, 6),
+        min_length=1,
+        description='widths of the encoder, the last is the latent space; "n" is the number of inputs',
+    )
+    encoder_activations: tuple[ActivationName, ...] = Field(
+        default=("tanh", "tanh", "tanh"), description="one activation per encoder layer"
+    )
+    decoder: tuple[Width, ...] = Field(
+        default=(32, 64), description="widths of the decoder's hidden layers, without the output"
+    )
+    decoder_activations: tuple[ActivationName, ...] = Field(
+        default=("tanh", "tanh", "linear"),
+        description="one activation per decoder layer and one for the output",
+    )
+    leaky_alpha: float = Field(default=0.1, ge=0, le=1, description="slope of leakyrelu below zero")
+    kernel_l1: float = Field(default=0.0, ge=0, description="L1 penalty on the kernels of hidden layers")
+    activity_l2: float = Field(default=0.0, ge=0, description="L2 penalty on the outputs of hidden layers")
+    beta: float = Field(default=1.0, ge=0, description="factor of the VAE's Kullback-Leibler term")
+    draws: PositiveInt = Field(default=1, description="random draws of the VAE's latent space per event")
+    scaler: ScalerKind = Field(default="standard", description="scaling of inputs, fitted on training events")
+    empty: Literal["scaled", "kept"] = Field(
+        default="scaled",
+        description="zeros of absent objects: scaled like any value, or left out of the fit and kept at zero",
+    )
+    weighting: Weighting = Field(
+        default="physical",
+        description="event weights in loss and scaler: physical, their square root, or one per event",
+    )
+    learning_rate: float = Field(default=3.0e-3, gt=0, description="learning rate of Adam")
+    learning_rate_schedule: Literal["constant", "cosine"] = Field(
+        default="cosine", description="constant, or falling to zero along a cosine over all epochs"
+    )
+    batch_size: PositiveInt = Field(
+        default=1024, description="events per step at most; all batches are equal"
+    )
+    min_steps: PositiveInt = Field(
+        default=32, description="steps of an epoch at least: a small sample gets smaller batches"
+    )
+    epochs: PositiveInt = Field(default=30, description="epochs at most")
+    patience: PositiveInt | None = Field(
+        default=8, description="epochs without a better validation loss before stopping; null never stops"
+    )
+    memory_mb: PositiveInt = Field(
+        default=4096,
+        description="memory for the sample [MB]; a larger one streams through a shuffle buffer of this size",
+    )
+    fail_on_collapse: bool = Field(
+        default=False, description="end with an error if the model is no better than predicting the mean"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        preset = given.get("preset", "default")
+        if preset not in PRESETS:
+            msg = f"unknown preset {preset!r}; allowed are {', '.join(PRESETS)}"
+            raise ValueError(msg)
+        return PRESETS[preset] | given
+
+    @model_validator(mode="after")
+    def _one_activation_per_layer(self) -> Self:
+        for part, extra in (("encoder", 0), ("decoder", 1)):
+            widths, activations = getattr(self, part), getattr(self, f"{part}_activations")
+            if len(activations) != len(widths) + extra:
+                wanted = "one per layer" if not extra else "one per layer and one for the output"
+                msg = (
+                    f"{part}_activations has {len(activations)} entries for {len(widths)} {part} layers; "
+                    f"give {wanted}"
+                )
+                raise ValueError(msg)
+        return self
