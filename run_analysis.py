@@ -1,1 +1,579 @@
-"""The command line."""
+"""The command line: one verb a stage.
+
+    fileset    which events: resolve a catalogue, a directory or a list of files
+    check      open every file once and compare it with what is known of it
+    simulate   make the demo sample with Pythia 8
+    select     events -> shards, histograms and cutflow
+    train      shards -> a model of the Standard Model
+    score      shards and model -> a score for every event
+    evaluate   scores -> what each signal's power is, beside single variables
+    report     everything -> one page to look at
+    run        all of these but simulate
+    config     show or write the configuration
+
+Exit status: 0 done, 1 failed, 2 the input is wrong.
+"""
+
+import difflib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import click
+from pydantic import Field
+
+from fileset.configuration import commented_yaml, read_configuration
+from fileset.exceptions import FailureError, InputError
+from fileset.settings import FilesetSettings, Settings
+from models.presets import PRESETS
+from models.settings import TrainingSettings
+from processors.settings import REGIONS, ExecutionSettings, RegionSettings, RMMSettings, WeightSettings
+from report.settings import ReportSettings
+
+__all__ = ["Analysis", "main"]
+
+FeatureSet = Literal["table", "reduced", "rmm"]
+
+
+class Analysis(Settings):
+    """The configuration of a whole analysis."""
+
+    output: Path = Field(default=Path("output"), description="directory that everything is written to")
+    regions: tuple[str, ...] = Field(default=("2L", "3L"), min_length=1, description="regions to analyse")
+    features: FeatureSet = Field(default="table", description="what the model sees: table, reduced or rmm")
+    seed: int = Field(
+        default=1, description="of the split into training, validation and test, and of training"
+    )
+    strict: bool = Field(default=False, description="warnings of the audit are fatal")
+    allow_missing: bool = Field(
+        default=False, description="scale incomplete simulated samples up instead of refusing them"
+    )
+    fileset: FilesetSettings = Field(default=FilesetSettings(), description="which events")
+    define: dict[str, RegionSettings] = Field(
+        default_factory=dict, description="further regions by name, or other cuts for 2L and 3L"
+    )
+    weights: WeightSettings = Field(default=WeightSettings(), description="weights of simulated events")
+    rmm: RMMSettings = Field(default=RMMSettings(), description="the rapidity-mass matrix in the shards")
+    execution: ExecutionSettings = Field(default=ExecutionSettings(), description="where the work is done")
+    training: TrainingSettings = Field(
+        default_factory=TrainingSettings, description="the network and its training"
+    )
+    report: ReportSettings = Field(default=ReportSettings(), description="the page")
+
+    def region(self, name: str) -> RegionSettings:
+        """The cuts of a region.
+
+        Raises:
+            InputError: there is no region of this name.
+        """
+        known = {**REGIONS, **self.define}
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else "define it in the configuration under `define`"
+            message = f"region {name!r} is none of {', '.join(known)}: {hint}"
+            raise InputError(message)
+        return known[name]
+
+
+# flag -> (setting, how click reads it); every verb takes all of them.
+_FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "--fileset": (
+        "fileset.fileset",
+        {"metavar": "NAME|PATH", "help": "catalogue, directory, .json or .txt [demo]"},
+    ),
+    "--skim": ("fileset.skim", {"help": "skim to read [that of the region]"}),
+    "--local": ("fileset.local", {"type": click.Path(path_type=Path), "help": "directory searched first"}),
+    "--protocol": ("fileset.protocol", {"type": click.Choice(["root", "https"]), "help": "of remote files"}),
+    "--group": ("fileset.groups", {"multiple": True, "help": "process group to keep (repeat)"}),
+    "--dsid": ("fileset.dsids", {"multiple": True, "help": "dataset number or range to keep (repeat)"}),
+    "--lumi": ("fileset.lumi_pb", {"type": float, "help": "integrated luminosity [1/pb]"}),
+    "--region": ("regions", {"multiple": True, "help": "region (repeat) [2L, 3L]"}),
+    "--features": (
+        "features",
+        {"type": click.Choice(get_args(FeatureSet)), "help": "what the model sees [table]"},
+    ),
+    "--preset": ("training.preset", {"metavar": "NAME", "help": f"experiment: {', '.join(PRESETS)}"}),
+    "--output": ("output", {"type": click.Path(path_type=Path), "help": "directory written to [output]"}),
+    "--executor": (
+        "execution.executor",
+        {
+            "type": click.Choice(["iterative", "futures", "dask"]),
+            "help": "where the work is done [iterative]",
+        },
+    ),
+    "--workers": ("execution.workers", {"type": int, "help": "processes [one for each core]"}),
+    "--scheduler": ("execution.scheduler", {"metavar": "ADDRESS", "help": "of a running Dask cluster"}),
+    "--chunksize": ("execution.chunksize", {"type": int, "help": "events in a chunk [100000]"}),
+    "--seed": ("seed", {"type": int, "help": "of split and training [1]"}),
+    "--strict": ("strict", {"is_flag": True, "help": "warnings of the audit are fatal"}),
+    "--allow-missing": ("allow_missing", {"is_flag": True, "help": "scale incomplete simulation up"}),
+}
+
+
+class _Verbs(click.Group):
+    """Suggests the right verb for a wrong one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name not in self.commands and not name.startswith("-"):
+            near = difflib.get_close_matches(name, self.commands, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"verbs are {', '.join(self.commands)}"
+            ctx.fail(f"no verb {name!r}: {hint}")
+        return super().resolve_command(ctx, args)
+
+
+def _say(text: str = "") -> None:
+    click.echo(text)
+
+
+def _set_up_logging(*, debug: bool) -> None:
+    """What libraries say goes through logging; only with --debug is all of it shown."""
+    logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(message)s", stream=sys.stderr)
+    logging.captureWarnings(True)
+    for room in ("fileset", "processors", "models", "report"):
+        logging.getLogger(room).setLevel(logging.DEBUG if debug else logging.INFO)
+    if not debug:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _taking_flags(body: Callable[[Analysis], None]) -> Callable[..., None]:
+    """Turns a function of an Analysis into a click command body with all flags."""
+
+    @wraps(body)
+    def command(config: Path | None, debug: bool, **flags: Any) -> None:
+        _set_up_logging(debug=debug)
+        try:
+            given = {
+                setting: list(value) if isinstance(value, tuple) else value
+                for flag, (setting, _) in _FLAGS.items()
+                if (value := flags[flag.removeprefix("--").replace("-", "_")]) not in (None, (), False)
+            }
+            analysis = read_configuration(Analysis, config, given)
+            for region in analysis.regions:
+                analysis.region(region)
+            body(analysis)
+        except (InputError, FailureError, OSError) as error:
+            if debug:
+                raise
+            text = f"{type(error).__name__}: {error}" if isinstance(error, OSError) else str(error)
+            click.secho(f"error: {text}", fg="red", err=True)
+            sys.exit(2 if isinstance(error, InputError) else 1)
+
+    for flag, (_, how) in reversed(_FLAGS.items()):
+        command = click.option(flag, default=None, **how)(command)
+    command = click.option("--debug", is_flag=True, help="show tracebacks and every message")(command)
+    return click.option(
+        "--config", type=click.Path(path_type=Path), help="configuration file; `config init` writes one"
+    )(command)
+
+
+# --- what a run leaves behind about itself ---------------------------------------------------------------------------
+
+
+def _versions() -> dict[str, str]:
+    packages = ("collider-anomalies", "coffea", "awkward", "uproot", "dask", "keras", "tensorflow", "numpy")
+    return {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in packages}
+
+
+def _git_revision() -> str:
+    """Revision of the working copy this file lies in; empty outside of one."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        answer = subprocess.run(  # noqa: S603 - fixed arguments
+            [*git, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False, timeout=10
+        )
+    except OSError:
+        return ""
+    return answer.stdout.strip()
+
+
+@contextmanager
+def _timed(analysis: Analysis, stage: str) -> Iterator[None]:
+    """Times a stage and keeps run.json, the provenance of everything in the output directory."""
+    from processors.files import fingerprint, read_json, write_json  # noqa: PLC0415 - --help must be quick
+
+    begin = time.perf_counter()
+    yield
+    path = analysis.output / "run.json"
+    known = read_json(path) if path.is_file() else {}
+    seconds = round(time.perf_counter() - begin, 2)
+    fileset = analysis.output / "fileset.json"
+    write_json(
+        path,
+        {
+            "format": 1,
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "config": analysis.model_dump(mode="json"),
+            "versions": _versions(),
+            "git": _git_revision(),
+            "fileset_hash": fingerprint(read_json(fileset)) if fileset.is_file() else None,
+            "seeds": {"split": analysis.seed, "training": analysis.seed},
+            "timings": {**known.get("timings", {}), stage: seconds},
+        },
+    )
+
+
+# --- the stages ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar on the terminal; called with what is done, the total and a remark."""
+    from rich.console import Console  # noqa: PLC0415 - --help must be quick
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[remark]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=None, remark="")
+        yield lambda done, total, remark="": bar.update(task, completed=done, total=total, remark=remark)
+
+
+def _print_table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich import box  # noqa: PLC0415 - --help must be quick
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title=title, box=box.SIMPLE, title_justify="left")
+    for position, name in enumerate(header):
+        table.add_column(name, justify="left" if position == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _resolve(analysis: Analysis) -> dict[str, Any]:
+    from fileset.resolve import resolve  # noqa: PLC0415 - --help must be quick
+
+    return resolve(analysis.fileset, analysis.regions)
+
+
+def _checked(analysis: Analysis) -> Any:
+    """Resolves and audits the fileset; what was looked at before comes from the cache."""
+    from fileset.audit import AuditError, check  # noqa: PLC0415 - --help must be quick
+    from processors.execution import parallel_map  # noqa: PLC0415
+    from processors.files import write_json  # noqa: PLC0415
+
+    output = analysis.output
+    with parallel_map(analysis.execution) as in_parallel, _progress("checking files") as progress:
+        try:
+            audit = check(
+                _resolve(analysis),
+                strict=analysis.strict,
+                cache=output / "audit-cache.json",
+                map=in_parallel,
+                progress=progress,
+            )
+        except AuditError as error:
+            write_json(output / "check.json", error.audit.to_json())
+            raise
+    write_json(output / "check.json", audit.to_json())
+    write_json(output / "fileset.json", audit.fileset)
+    return audit
+
+
+def _fileset(analysis: Analysis) -> None:
+    from processors.files import write_json  # noqa: PLC0415 - --help must be quick
+
+    fileset = _resolve(analysis)
+    write_json(analysis.output / "fileset.json", fileset)
+    _say(f"{len(fileset)} datasets in {analysis.output / 'fileset.json'}")
+
+
+def _of_region(fileset: dict[str, Any], region: str) -> dict[str, Any]:
+    own = {name: content for name, content in fileset.items() if region in content["metadata"]["regions"]}
+    if not own:
+        message = f"the fileset has no file for region {region}: give --skim, or another --region"
+        raise InputError(message)
+    return own
+
+
+def _select(analysis: Analysis) -> None:
+    from fileset.coffea_forms import with_steps  # noqa: PLC0415 - --help must be quick
+    from processors.execution import open_executor  # noqa: PLC0415
+    from processors.files import write_json  # noqa: PLC0415
+    from processors.stages import assemble, disk_needed, select_region  # noqa: PLC0415
+
+    audit = _checked(analysis)
+    fileset = with_steps(audit.fileset, analysis.execution.chunksize, audit.clusters)
+    _say(f"shards will take at most about {disk_needed(fileset, analysis.rmm) / 1e6:,.0f} MB")
+    results = {}
+    with open_executor(analysis.execution) as make_executor:
+        for name in analysis.regions:
+            results[name] = select_region(
+                _of_region(fileset, name),
+                name=name,
+                region=analysis.region(name),
+                weights=analysis.weights,
+                rmm=analysis.rmm,
+                make_executor=partial(make_executor, desc=f"selecting {name}"),
+                output=analysis.output,
+                allow_missing=analysis.allow_missing,
+            )
+            _print_yields(name, results[name])
+    missing = [entry for result in results.values() for entry in result["ledger"]["missing"]]
+    write_json(
+        analysis.output / "select.json",
+        {
+            "format": 1,
+            "complete": not missing,
+            "lumi_pb": {name: result["lumi_pb"] for name, result in results.items()},
+            "regions": {
+                name: {"cuts": result["cuts"], "datasets": result["datasets"]}
+                for name, result in results.items()
+            },
+            "ledger": {
+                "done": sum(result["ledger"]["done"] for result in results.values()),
+                "missing": missing,
+            },
+        },
+    )
+    assemble(analysis.output, analysis.regions)
+
+
+def _print_yields(region: str, result: dict[str, Any]) -> None:
+    groups: dict[tuple[str, str], list[float]] = {}
+    for book in result["datasets"].values():
+        total = groups.setdefault((book["kind"], book["group"]), [0, 0, 0.0, 0.0])
+        for position, key in enumerate(("events_read", "selected", "sumw", "sumw2")):
+            total[position] += book[key]
+    order = {"background": 0, "data": 1, "signal": 2}
+    rows = [
+        (group, kind, f"{read:,.0f}", f"{selected:,.0f}", f"{sumw:,.5g} ± {sumw2**0.5:.2g}")
+        for (kind, group), (read, selected, sumw, sumw2) in sorted(
+            groups.items(), key=lambda item: (order[item[0][0]], -item[1][2])
+        )
+    ]
+    title = f"Region {region}, {result['lumi_pb']:,.5g} pb⁻¹"
+    _print_table(title, ("process", "kind", "read", "selected", "sum of weights"), rows)
+
+
+def _model_name(analysis: Analysis) -> str:
+    return f"{analysis.training.preset}-{analysis.features}"
+
+
+def _train(analysis: Analysis) -> None:
+    from models.training import train  # noqa: PLC0415 - imports TensorFlow
+
+    for name in analysis.regions:
+        with _progress(f"training {name}") as progress:
+            bundle = train(
+                analysis.output / "shards" / name / "manifest.json",
+                features=analysis.features,
+                settings=analysis.training,
+                seed=analysis.seed,
+                output=analysis.output,
+                name=_model_name(analysis),
+                progress=lambda epoch, epochs, loss, val_loss, report=progress: report(  # type: ignore[misc]
+                    epoch, epochs, f"loss {loss:.4g}, validation {val_loss:.4g}"
+                ),
+            )
+        card = json.loads((bundle / "card.json").read_text(encoding="utf-8"))
+        if card["collapsed"]:
+            click.secho(f"{bundle} has collapsed: it is no better than predicting the mean", fg="yellow")
+
+
+def _score(analysis: Analysis) -> None:
+    from processors.execution import open_executor  # noqa: PLC0415 - --help must be quick
+    from processors.stages import assemble, score_region  # noqa: PLC0415
+
+    with open_executor(analysis.execution) as make_executor:
+        for name in analysis.regions:
+            model_name = _model_name(analysis)
+            score_region(
+                name=name,
+                region=analysis.region(name),
+                model=analysis.output / "models" / name / model_name,
+                model_name=model_name,
+                loader="models.bundle:load_model",
+                seed=analysis.seed,
+                make_executor=partial(make_executor, desc=f"scoring {name}"),
+                output=analysis.output,
+            )
+    assemble(analysis.output, analysis.regions)
+
+
+def _evaluate(analysis: Analysis) -> None:
+    from models.bundle import read_card  # noqa: PLC0415 - --help must be quick
+    from models.evaluation import evaluate  # noqa: PLC0415
+    from processors.files import write_json  # noqa: PLC0415
+
+    model_name = _model_name(analysis)
+    regions = {}
+    for name in analysis.regions:
+        card = read_card(analysis.output / "models" / name / model_name)
+        regions[name] = evaluate(analysis.output / "scores" / name / model_name / "manifest.json", card=card)
+        _print_power(name, regions[name])
+    write_json(analysis.output / "evaluate.json", {"format": 1, "regions": regions})
+
+
+def _print_power(region: str, result: dict[str, Any]) -> None:
+    if not result["signals"]:
+        _say(f"Region {region}: the fileset has no signal samples, so there is no power to tell")
+        return
+    rows = []
+    for key, signal in result["signals"].items():
+        scores = signal["scores"]
+        best = max((n for n in scores if n != "score"), key=lambda n: scores[n]["auc"] or 0.0)
+        own = scores["score"]
+        rows.append(
+            (
+                key,
+                f"{own['auc']:.3f} ± {own['auc_error']:.3f}",
+                best,
+                f"{scores[best]['auc']:.3f} ± {scores[best]['auc_error']:.3f}",
+            )
+        )
+    header = ("signal", "AUC of the score", "best single variable", "its AUC")
+    _print_table(f"Region {region}: power, held-out background", header, rows)
+
+
+def _report(analysis: Analysis) -> None:
+    from report.page import write_page  # noqa: PLC0415 - --help must be quick
+
+    write_page(analysis.output, settings=analysis.report)
+
+
+def _say_where(analysis: Analysis) -> None:
+    """Names the page and the main pictures, the last thing a user reads."""
+    folder = analysis.output / "report"
+    _say(f"page     {folder / 'index.html'}")
+    for name in analysis.regions:
+        picture = folder / "figures" / f"{name}_score.png"
+        if picture.is_file():
+            _say(f"picture  {picture}")
+
+
+def _check(analysis: Analysis) -> None:
+    audit = _checked(analysis)
+    header = ("dataset", "kind", "group", "files", "entries", "MB", "normalisation", "warnings")
+    rows = [
+        (
+            row["dataset"],
+            row["kind"],
+            row["group"],
+            f"{row['files']}",
+            f"{row['entries']:,}",
+            f"{row['megabytes']:,.1f}",
+            row["norm_source"],
+            f"{row['warnings']}",
+        )
+        for row in audit.rows()
+    ]
+    _print_table("Audit", header, rows)
+    for finding in audit.findings:
+        _say(f"{finding.severity}: {finding.message}")
+
+
+_STAGES: dict[str, tuple[str, Callable[[Analysis], None]]] = {
+    "fileset": ("Resolve which files are read.", _fileset),
+    "check": ("Open every file once and audit it.", _check),
+    "select": ("Select events: shards, histograms, cutflow.", _select),
+    "train": ("Train the model on background simulation.", _train),
+    "score": ("Score every selected event.", _score),
+    "evaluate": ("Tell each signal's power beside single variables.", _evaluate),
+    "report": ("Draw the figures and the page.", _report),
+}
+
+
+def _timed_stage(stage: str, analysis: Analysis) -> None:
+    with _timed(analysis, stage):
+        _STAGES[stage][1](analysis)
+
+
+def _run(analysis: Analysis) -> None:
+    """Every stage in turn, and what each took."""
+    from processors.files import read_json  # noqa: PLC0415 - --help must be quick
+
+    for stage in _STAGES:
+        _timed_stage(stage, analysis)
+    timings = read_json(analysis.output / "run.json")["timings"]
+    rows = [(stage, f"{timings[stage]:.1f}") for stage in _STAGES]
+    rows.append(("total", f"{sum(timings[stage] for stage in _STAGES):.1f}"))
+    _print_table("Time spent", ("stage", "seconds"), rows)
+    _say_where(analysis)
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+@click.group(cls=_Verbs, invoke_without_command=True, help=__doc__.replace("\n    ", "\n\b\n    ", 1))
+@click.version_option(importlib.metadata.version("collider-anomalies"))
+@click.pass_context
+def main(context: click.Context) -> None:
+    if context.invoked_subcommand is None:
+        context.invoke(main.commands["run"])
+
+
+def _add_verbs() -> None:
+    for stage, (summary, _) in _STAGES.items():
+        example = f"Example: run_analysis.py {stage} --fileset demo --region 2L --output output/demo"
+        body = _taking_flags(wraps_stage(stage))
+        main.command(stage, help=f"{summary}\n\n{example}")(body)
+
+
+def wraps_stage(stage: str) -> Callable[[Analysis], None]:
+    """The body of a stage's verb."""
+
+    def body(analysis: Analysis) -> None:
+        _timed_stage(stage, analysis)
+
+    return body
+
+
+_add_verbs()
+
+
+@main.command("run", help="All stages in turn.\n\nExample: run_analysis.py run --fileset demo --region 2L")
+@_taking_flags
+def run(analysis: Analysis) -> None:
+    """All stages in turn."""
+    _run(analysis)
+
+
+@main.group("config")
+def config() -> None:
+    """Show or write the configuration."""
+
+
+@config.command(
+    "show", help="Print what is in force.\n\nExample: run_analysis.py config show --config my.yaml"
+)
+@_taking_flags
+def config_show(analysis: Analysis) -> None:
+    """Print what is in force."""
+    click.echo(commented_yaml(analysis), nl=False)
+
+
+@config.command(
+    "init", help="Write a file with every default.\n\nExample: run_analysis.py config init my.yaml"
+)
+@click.argument("path", type=click.Path(path_type=Path), default="analysis.yaml")
+def config_init(path: Path) -> None:
+    """Write a configuration file with every default, explained."""
+    if path.exists():
+        click.secho(f"error: {path} exists already: give another name", fg="red", err=True)
+        sys.exit(2)
+    path.write_text(commented_yaml(Analysis()), encoding="utf-8")
+    click.echo(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

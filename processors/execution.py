@@ -6,8 +6,9 @@ is tried once more alone; if it fails again it comes back as missing, with its c
 
 import logging
 import multiprocessing
+import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from coffea.processor import (
     ProcessorABC,
     Runner,
 )
-from coffea.processor.executor import ExecutorBase, FileMeta, WorkItem
+from coffea.processor.executor import ExecutorBase, WorkItem
 
 from fileset.exceptions import FailureError, InputError
 from fileset.read_errors import READ_ERRORS
@@ -123,30 +124,27 @@ def parallel_map(settings: ExecutionSettings) -> Iterator[Callable[..., Iterable
             yield map
 
 
-def work_items(fileset: dict[str, Any], chunksize: int) -> list[WorkItem]:
-    """The chunks of a checked fileset, aligned with the files' clusters.
+def work_items(fileset: Mapping[str, Any]) -> list[WorkItem]:
+    """The chunks of a checked fileset: one for each step, as coffea's Runner takes them.
 
     Args:
-        fileset: dataset -> `files`: path -> `object_path`, `num_entries`, `uuid` (and `clusters`), `metadata`.
-        chunksize: events in a chunk, about.
+        fileset: dataset -> `files`: path -> `object_path`, `uuid`, `steps` [[start, stop], ...]; and `metadata`.
     """
-    items: list[WorkItem] = []
-    for dataset, content in fileset.items():
-        for path, file in content["files"].items():
-            clusters = file.get("clusters")
-            known = {
-                **content["metadata"],
-                "numentries": file["num_entries"],
-                "uuid": _uuid_bytes(file["uuid"]),
-                **({"clusters": clusters} if clusters else {}),
-            }
-            meta = FileMeta(dataset, path, file["object_path"], known)
-            items.extend(item for item in meta.chunks(chunksize, bool(clusters)) if len(item))
-    return items
-
-
-def _uuid_bytes(text: str) -> bytes:
-    return bytes.fromhex(text.replace("-", ""))
+    return [
+        WorkItem(
+            dataset,
+            path,
+            file["object_path"],
+            start,
+            stop,
+            uuid.UUID(file["uuid"]).bytes,
+            dict(content["metadata"]),
+        )
+        for dataset, content in fileset.items()
+        for path, file in content["files"].items()
+        for start, stop in file["steps"]
+        if stop > start
+    ]
 
 
 def run_chunks(

@@ -19,6 +19,7 @@ from processors.files import checksum, fingerprint, read_json, write_json
 from processors.histograms import load_histograms, save_histograms, save_root
 from processors.receipts import read_receipt
 from processors.schema import OpenDataSchema
+from processors.rmm import layout_of
 from processors.scoring import ScoreProcessor
 from processors.selection import SelectionProcessor, chunk_name
 from processors.settings import RegionSettings, RMMSettings, WeightSettings
@@ -134,7 +135,6 @@ def select_region(
     region: RegionSettings,
     weights: WeightSettings,
     rmm: RMMSettings,
-    chunksize: int,
     make_executor: MakeExecutor,
     output: Path,
     allow_missing: bool = False,
@@ -142,12 +142,11 @@ def select_region(
     """Selects one region: shards, manifest and histograms under output/shards/<region>, and its part of select.json.
 
     Args:
-        fileset: the checked fileset of this region.
+        fileset: the checked fileset of this region, with steps: each becomes a chunk.
         name: of the region.
         region: its cuts.
         weights: which weight factors.
         rmm: which matrix.
-        chunksize: events in a chunk, about.
         make_executor: from `execution.open_executor`.
         output: directory of the whole analysis.
         allow_missing: scale incomplete simulated samples up to what they should be instead of refusing.
@@ -166,7 +165,7 @@ def select_region(
     }
     items = {
         chunk_name(i.dataset, str(uuid.UUID(bytes=i.fileuuid)), i.entrystart, i.entrystop): i
-        for i in work_items(dict(fileset), chunksize)
+        for i in work_items(fileset)
     }
     processor = SelectionProcessor(
         name=name, region=region, weights=weights, rmm=rmm, shards=directory, config_hashes=dataset_hashes
@@ -203,7 +202,7 @@ def select_region(
         features={
             "table": list(table_names(region.n_leptons)),
             "reduced": list(REDUCED),
-            "rmm": list(rmm.layout.cell_names) if rmm.write else [],
+            "rmm": list(layout_of(rmm).cell_names) if rmm.write else [],
         },
         variables=list(baseline_names(region.n_leptons)),
     )
