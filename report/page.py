@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ class _RegionView:
     has_signals: bool
     has_data: bool
     collapsed: list[str]
+    glance: list[tuple[str, str]]
     not_drawn: list[str]
 
 
@@ -95,6 +97,7 @@ def _region_view(region: Region, cuts: list[str]) -> _RegionView:
     kinds = {process.kind for process in processes}
     signals = region.evaluation.get("signals") or {}
     inputs, more_inputs = draw_inputs(region)
+    yields = yields_table(region.name, region.datasets)
     power = draw_power(region)
     drawn = {picture.name.removeprefix(f"{region.name}_roc_") for picture in power}
     return _RegionView(
@@ -105,7 +108,7 @@ def _region_view(region: Region, cuts: list[str]) -> _RegionView:
         more_inputs=more_inputs,
         training=draw_training(region),
         power=power,
-        yields=yields_table(region.name, region.datasets),
+        yields=yields,
         cutflow=cutflow_table(region.name, cuts, region.datasets),
         signal_cutflow=cutflow_table(region.name, cuts, region.datasets, kind="signal")
         if "signal" in kinds
@@ -116,8 +119,25 @@ def _region_view(region: Region, cuts: list[str]) -> _RegionView:
         has_signals="signal" in kinds,
         has_data="data" in kinds,
         collapsed=[name for name, (card, _) in region.models.items() if card.get("collapsed")],
+        glance=_glance(region, yields),
         not_drawn=[name for name in signals if name not in drawn],
     )
+
+
+def _glance(region: Region, yields: Table) -> list[tuple[str, str]]:
+    """The few facts beside the main picture: name and value, both HTML."""
+    read = sum(int(entry["events_read"]) for entry in region.datasets.values())
+    facts = [("Luminosity", to_html(luminosity_label(region.sample.lumi_pb))), ("Events read", count(read))]
+    facts += [(row[0].html, row[-1].html) for row in yields.totals]
+    signals = sum(process.kind == "signal" for process in processes_of(region.datasets))
+    facts.append(("Signals", count(signals)))
+    if region.model in region.models:
+        card, _ = region.models[region.model]
+        facts.append(
+            ("Model", escape(f"{region.model} ({card['preset']})" if "preset" in card else region.model))
+        )
+        facts.append(("Inputs of the model", count(len(card.get("features") or ()))))
+    return facts
 
 
 def _facts(run: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """How well the score and single variables tell each signal from the background."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from math import ceil
 from typing import Any
 
@@ -12,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from report.processes import Process, Spectrum, dataset_spectra, process_spectrum, processes_of
-from report.style import FALLBACK_COLORS, INK, MUTED, Sample, new_figure, stamp, styled
+from report.style import INK, MUTED, Sample, new_figure, stamp, styled
 
 __all__ = [
     "SCORE",
@@ -30,6 +31,7 @@ SCORE = "score"
 
 SCORE_COLOR = "#0072B2"
 RIVAL_COLOR = "#D55E00"
+VARIABLE_COLORS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#6A3D9A", "#8C6D1F", "#7F7F7F")
 FEWEST_EVENTS = 10.0
 """Effective number of background events below which a background efficiency is marked as unmeasurable."""
 
@@ -129,7 +131,7 @@ def draw_shapes(
             Line2D([], [], color=process.color, linewidth=1.8),
             Line2D([], [], color="#c9cdd2", linewidth=6),
         ]
-        panel.legend(handles, [process.label, "Background"], loc="upper left", fontsize=10, borderaxespad=0.3)
+        panel.legend(handles, [process.label, "Background"], loc="upper left", fontsize=10, borderaxespad=0.8)
     for panel in axes.flat[len(signals) :]:
         panel.set_visible(False)
     first = axes[0, 0]
@@ -191,18 +193,18 @@ def roc(
     singles = sorted(
         (name for name in scores if name != SCORE), key=lambda name: -(scores[name].get("auc") or 0)
     )
-    colors = [color for color in FALLBACK_COLORS if color != SCORE_COLOR]
+    colors = dict(zip((name for name in scores if name != SCORE), cycle(VARIABLE_COLORS), strict=False))
     if SCORE in scores:
         curve = scores[SCORE]["roc"]
         ax.plot(
             curve["eps_b"], curve["eps_s"], color=SCORE_COLOR, linewidth=2.4, zorder=4,
             label=f"{variable_label(SCORE)}  {_auc_text(scores[SCORE])}",
         )  # fmt: skip
-    for number, name in enumerate(singles):
+    for name in singles:
         curve = scores[name]["roc"]
         ax.plot(
-            curve["eps_b"], curve["eps_s"], color=colors[number % len(colors)], linewidth=1.1, zorder=3,
-            linestyle=(0, (4, 1.5)) if number < len(colors) else ":",
+            curve["eps_b"], curve["eps_s"], color=colors[name], linewidth=1.1, zorder=3,
+            linestyle=(0, (4, 1.5)),
             label=f"{variable_label(name)}  {_auc_text(scores[name])}",
         )  # fmt: skip
     chance = np.logspace(np.log10(lowest), 0, 80)
@@ -218,9 +220,9 @@ def roc(
     if n_eff and FEWEST_EVENTS / n_eff > lowest:
         edge = min(1.0, FEWEST_EVENTS / n_eff)
         ax.axvspan(lowest, edge, ymax=free / 1.02, color=MUTED, alpha=0.13, linewidth=0, zorder=0.5)
-        ax.text(
-            edge, 0.01, "fewer than 10 effective background events ", fontsize=9, color=MUTED, rotation=90,
-            ha="right", va="bottom", zorder=1,
+        ax.annotate(
+            "fewer than 10 effective background events", (edge, 0.02), (-2, 0), textcoords="offset points", fontsize=9,
+            color=MUTED, rotation=90, ha="right", va="bottom", zorder=1,
         )  # fmt: skip
     ax.legend(
         loc="upper left", ncols=2, fontsize=10.5, mode="expand", bbox_to_anchor=(0.015, 0, 0.97, 0.985),

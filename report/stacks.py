@@ -34,7 +34,7 @@ __all__ = ["Stack", "draw_stack", "garwood_interval", "stack_contents", "stacked
 
 _SIGNAL_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)))
 _BAND: dict[str, Any] = {"facecolor": "none", "edgecolor": "#555555", "hatch": "//////", "linewidth": 0.0}
-_LEFT, _WIDTH, _BOTTOM, _TOP = 0.135, 0.835, 0.115, 0.885
+_LEFT, _WIDTH, _BOTTOM, _TOP = 0.135, 0.84, 0.112, 0.9
 _RATIO_HEIGHT, _GAP = 0.185, 0.02
 
 

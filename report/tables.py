@@ -52,10 +52,9 @@ class Table:
     Attributes:
         name: stem of its CSV file.
         caption: what it says, HTML.
-        columns: heads, HTML; columns but the first hold numbers where ``numeric``.
+        columns: heads, HTML.
         rows: body.
         totals: rows that stay below the body when it is sorted.
-        numeric: whether all columns but the first are aligned as numbers.
     """
 
     name: str
@@ -63,7 +62,15 @@ class Table:
     columns: list[str]
     rows: list[list[Cell]]
     totals: list[list[Cell]] = field(default_factory=list)
-    numeric: bool = True
+
+    @property
+    def numbers(self) -> list[bool]:
+        """Which columns hold numbers, and are aligned as such."""
+        lines = self.rows + self.totals
+        return [
+            any(isinstance(line[place].value, int | float) for line in lines)
+            for place in range(len(self.columns))
+        ]
 
 
 def _text(text: str) -> Cell:
@@ -209,10 +216,10 @@ def power_table(region: str, signals: Mapping[str, Mapping[str, Any]], processes
         key=float,
         reverse=True,
     )
-    columns = ["Signal", "Events", "AUC, score", "AUC, best variable"]
+    columns = ["Signal", "Events", "AUC,<br>score", "AUC,<br>best variable"]
     for point in points:
         power = f"ε<sub>S</sub> at ε<sub>B</sub> = {_power_of_ten(point)}"
-        columns += [f"{power}, score", f"{power}, best variable"]
+        columns += [f"{power},<br>score", f"{power},<br>best variable"]
     colors = {process.key: process.color for process in processes}
     rows = []
     for key, entry in signals.items():
@@ -311,7 +318,6 @@ def missing_table(missing: Sequence[Mapping[str, Any]]) -> Table:
         caption="Ranges of events that could not be read.",
         columns=["Dataset", "File", "Events", "Cause"],
         rows=rows,
-        numeric=False,
     )
 
 
@@ -325,7 +331,7 @@ def write_csv(table: Table, folder: Path) -> Path:
         writer = csv.writer(file)
         heads: list[str] = []
         for head, erring in zip(table.columns, with_error, strict=True):
-            plain = re.sub(r"<[^>]+>", "", head)
+            plain = re.sub(r"<[^>]+>", "", head.replace("<br>", " "))
             heads += [plain, f"{plain} (error)"] if erring else [plain]
         writer.writerow(heads)
         for line in lines:

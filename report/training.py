@@ -50,7 +50,7 @@ def loss_curves(
         ax.set(yscale="log", ylim=(low / 1.3, high * (high / low) ** 0.45))
     else:
         span = (high - low) or abs(high) or 1.0
-        ax.set_ylim(max(0.0, low - 0.15 * span), high + 0.55 * span)
+        ax.set_ylim(max(0.0, low - 0.15 * span), high + 0.4 * span)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("Epoch")
