@@ -16,18 +16,13 @@ Exit status: 0 done, 1 failed, 2 the input is wrong.
 
 import difflib
 import importlib.metadata
-import json
 import logging
 import os
-import platform
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial, wraps
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
 from pydantic import Field
@@ -39,6 +34,9 @@ from models.presets import PRESETS
 from models.settings import TrainingSettings
 from processors.settings import REGIONS, ExecutionSettings, RegionSettings, RMMSettings, WeightSettings
 from report.settings import ReportSettings
+
+if TYPE_CHECKING:
+    from processors.execution import Workers
 
 __all__ = ["Analysis", "main"]
 
@@ -140,18 +138,31 @@ def _say(text: str = "") -> None:
 
 def _set_up_logging(*, debug: bool) -> None:
     """What libraries say goes through logging; only with --debug is all of it shown."""
-    logging.basicConfig(level=logging.INFO if debug else logging.ERROR, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO if debug else logging.ERROR, format="%(message)s", stream=sys.stderr
+    )
     logging.captureWarnings(True)
     for room in ("fileset", "processors", "models", "report"):
         logging.getLogger(room).setLevel(logging.DEBUG if debug else logging.INFO)
     if not debug:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        sys.excepthook = _one_line
 
 
-def _taking_flags(body: Callable[[Analysis], None]) -> Callable[..., None]:
+def _one_line(kind: type[BaseException], error: BaseException, _: object) -> None:
+    """An error that nobody foresaw, without its traceback."""
+    click.secho(f"error: {kind.__name__}: {error} (--debug tells more)", fg="red", err=True)
+
+
+def _workers(analysis: Analysis) -> "Workers":
+    from processors.execution import Workers  # noqa: PLC0415 - --help must be quick
+
+    return Workers(analysis.execution)
+
+
+def _taking_flags(body: Callable[[Analysis, "Workers"], None]) -> Callable[..., None]:
     """Turns a function of an Analysis into a click command body with all flags."""
 
-    @wraps(body)
     def command(config: Path | None, debug: bool, **flags: Any) -> None:
         _set_up_logging(debug=debug)
         try:
@@ -163,7 +174,8 @@ def _taking_flags(body: Callable[[Analysis], None]) -> Callable[..., None]:
             analysis = read_configuration(Analysis, config, given)
             for region in analysis.regions:
                 analysis.region(region)
-            body(analysis)
+            with _workers(analysis) as workers:
+                body(analysis, workers)
         except (InputError, FailureError, OSError) as error:
             if debug:
                 raise
@@ -179,84 +191,7 @@ def _taking_flags(body: Callable[[Analysis], None]) -> Callable[..., None]:
     )(command)
 
 
-# --- what a run leaves behind about itself ---------------------------------------------------------------------------
-
-
-def _versions() -> dict[str, str]:
-    packages = ("collider-anomalies", "coffea", "awkward", "uproot", "dask", "keras", "tensorflow", "numpy")
-    return {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in packages}
-
-
-def _git_revision() -> str:
-    """Revision of the working copy this file lies in; empty outside of one."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        answer = subprocess.run(  # noqa: S603 - fixed arguments
-            [*git, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False, timeout=10
-        )
-    except OSError:
-        return ""
-    return answer.stdout.strip()
-
-
-@contextmanager
-def _timed(analysis: Analysis, stage: str) -> Iterator[None]:
-    """Times a stage and keeps run.json, the provenance of everything in the output directory."""
-    from processors.files import fingerprint, read_json, write_json  # noqa: PLC0415 - --help must be quick
-
-    begin = time.perf_counter()
-    yield
-    path = analysis.output / "run.json"
-    known = read_json(path) if path.is_file() else {}
-    seconds = round(time.perf_counter() - begin, 2)
-    fileset = analysis.output / "fileset.json"
-    write_json(
-        path,
-        {
-            "format": 1,
-            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-            "config": analysis.model_dump(mode="json"),
-            "versions": _versions(),
-            "git": _git_revision(),
-            "fileset_hash": fingerprint(read_json(fileset)) if fileset.is_file() else None,
-            "seeds": {"split": analysis.seed, "training": analysis.seed},
-            "timings": {**known.get("timings", {}), stage: seconds},
-        },
-    )
-
-
 # --- the stages ------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar on the terminal; called with what is done, the total and a remark."""
-    from rich.console import Console  # noqa: PLC0415 - --help must be quick
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[remark]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None, remark="")
-        yield lambda done, total, remark="": bar.update(task, completed=done, total=total, remark=remark)
-
-
-def _print_table(title: str, header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    from rich import box  # noqa: PLC0415 - --help must be quick
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    table = Table(title=title, box=box.SIMPLE, title_justify="left")
-    for position, name in enumerate(header):
-        table.add_column(name, justify="left" if position == 0 else "right")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
 
 
 def _resolve(analysis: Analysis) -> dict[str, Any]:
@@ -265,21 +200,21 @@ def _resolve(analysis: Analysis) -> dict[str, Any]:
     return resolve(analysis.fileset, analysis.regions)
 
 
-def _checked(analysis: Analysis) -> Any:
+def _checked(analysis: Analysis, workers: "Workers") -> Any:
     """Resolves and audits the fileset; what was looked at before comes from the cache."""
     from fileset.audit import AuditError, check  # noqa: PLC0415 - --help must be quick
-    from processors.execution import parallel_map  # noqa: PLC0415
     from processors.files import write_json  # noqa: PLC0415
+    from report import terminal  # noqa: PLC0415
 
-    output = analysis.output
-    with parallel_map(analysis.execution) as in_parallel, _progress("checking files") as progress:
+    output, fileset = analysis.output, _resolve(analysis)
+    with terminal.progress_bar("checking files") as tick:
         try:
             audit = check(
-                _resolve(analysis),
+                fileset,
                 strict=analysis.strict,
                 cache=output / "audit-cache.json",
-                map=in_parallel,
-                progress=progress,
+                map=workers.map,
+                progress=lambda done, total: tick(done, total, ""),
             )
         except AuditError as error:
             write_json(output / "check.json", error.audit.to_json())
@@ -289,7 +224,7 @@ def _checked(analysis: Analysis) -> Any:
     return audit
 
 
-def _fileset(analysis: Analysis) -> None:
+def _fileset(analysis: Analysis, workers: "Workers") -> None:
     from processors.files import write_json  # noqa: PLC0415 - --help must be quick
 
     fileset = _resolve(analysis)
@@ -305,29 +240,28 @@ def _of_region(fileset: dict[str, Any], region: str) -> dict[str, Any]:
     return own
 
 
-def _select(analysis: Analysis) -> None:
+def _select(analysis: Analysis, workers: "Workers") -> None:
     from fileset.coffea_forms import with_steps  # noqa: PLC0415 - --help must be quick
-    from processors.execution import open_executor  # noqa: PLC0415
     from processors.files import write_json  # noqa: PLC0415
     from processors.stages import assemble, disk_needed, select_region  # noqa: PLC0415
+    from report import terminal  # noqa: PLC0415
 
-    audit = _checked(analysis)
+    audit = _checked(analysis, workers)
     fileset = with_steps(audit.fileset, analysis.execution.chunksize, audit.clusters)
     _say(f"shards will take at most about {disk_needed(fileset, analysis.rmm) / 1e6:,.0f} MB")
     results = {}
-    with open_executor(analysis.execution) as make_executor:
-        for name in analysis.regions:
-            results[name] = select_region(
-                _of_region(fileset, name),
-                name=name,
-                region=analysis.region(name),
-                weights=analysis.weights,
-                rmm=analysis.rmm,
-                make_executor=partial(make_executor, desc=f"selecting {name}"),
-                output=analysis.output,
-                allow_missing=analysis.allow_missing,
-            )
-            _print_yields(name, results[name])
+    for name in analysis.regions:
+        results[name] = select_region(
+            _of_region(fileset, name),
+            name=name,
+            region=analysis.region(name),
+            weights=analysis.weights,
+            rmm=analysis.rmm,
+            workers=workers,
+            output=analysis.output,
+            allow_missing=analysis.allow_missing,
+        )
+        terminal.yields_table(name, results[name])
     missing = [entry for result in results.values() for entry in result["ledger"]["missing"]]
     write_json(
         analysis.output / "select.json",
@@ -348,32 +282,23 @@ def _select(analysis: Analysis) -> None:
     assemble(analysis.output, analysis.regions)
 
 
-def _print_yields(region: str, result: dict[str, Any]) -> None:
-    groups: dict[tuple[str, str], list[float]] = {}
-    for book in result["datasets"].values():
-        total = groups.setdefault((book["kind"], book["group"]), [0, 0, 0.0, 0.0])
-        for position, key in enumerate(("events_read", "selected", "sumw", "sumw2")):
-            total[position] += book[key]
-    order = {"background": 0, "data": 1, "signal": 2}
-    rows = [
-        (group, kind, f"{read:,.0f}", f"{selected:,.0f}", f"{sumw:,.5g} ± {sumw2**0.5:.2g}")
-        for (kind, group), (read, selected, sumw, sumw2) in sorted(
-            groups.items(), key=lambda item: (order[item[0][0]], -item[1][2])
-        )
-    ]
-    title = f"Region {region}, {result['lumi_pb']:,.5g} pb⁻¹"
-    _print_table(title, ("process", "kind", "read", "selected", "sum of weights"), rows)
-
-
 def _model_name(analysis: Analysis) -> str:
     return f"{analysis.training.preset}-{analysis.features}"
 
 
-def _train(analysis: Analysis) -> None:
-    from models.training import train  # noqa: PLC0415 - imports TensorFlow
+def _tick_epoch(
+    tick: Callable[[int, int, str], None], epoch: int, epochs: int, loss: float, val_loss: float
+) -> None:
+    tick(epoch, epochs, f"loss {loss:.4g}, validation {val_loss:.4g}")
+
+
+def _train(analysis: Analysis, workers: "Workers") -> None:
+    from models.bundle import read_card  # noqa: PLC0415 - --help must be quick
+    from models.training import train  # noqa: PLC0415
+    from report import terminal  # noqa: PLC0415
 
     for name in analysis.regions:
-        with _progress(f"training {name}") as progress:
+        with terminal.progress_bar(f"training {name}") as tick:
             bundle = train(
                 analysis.output / "shards" / name / "manifest.json",
                 features=analysis.features,
@@ -381,71 +306,49 @@ def _train(analysis: Analysis) -> None:
                 seed=analysis.seed,
                 output=analysis.output,
                 name=_model_name(analysis),
-                progress=lambda epoch, epochs, loss, val_loss, report=progress: report(  # type: ignore[misc]
-                    epoch, epochs, f"loss {loss:.4g}, validation {val_loss:.4g}"
-                ),
+                progress=partial(_tick_epoch, tick),
             )
-        card = json.loads((bundle / "card.json").read_text(encoding="utf-8"))
-        if card["collapsed"]:
+        if read_card(bundle)["collapsed"]:
             click.secho(f"{bundle} has collapsed: it is no better than predicting the mean", fg="yellow")
 
 
-def _score(analysis: Analysis) -> None:
-    from processors.execution import open_executor  # noqa: PLC0415 - --help must be quick
+def _score(analysis: Analysis, workers: "Workers") -> None:
     from processors.stages import assemble, score_region  # noqa: PLC0415
 
-    with open_executor(analysis.execution) as make_executor:
-        for name in analysis.regions:
-            model_name = _model_name(analysis)
-            score_region(
-                name=name,
-                region=analysis.region(name),
-                model=analysis.output / "models" / name / model_name,
-                model_name=model_name,
-                loader="models.bundle:load_model",
-                seed=analysis.seed,
-                make_executor=partial(make_executor, desc=f"scoring {name}"),
-                output=analysis.output,
-            )
+    for name in analysis.regions:
+        model_name = _model_name(analysis)
+        score_region(
+            name=name,
+            region=analysis.region(name),
+            model=analysis.output / "models" / name / model_name,
+            model_name=model_name,
+            loader="models.bundle:load_model",
+            seed=analysis.seed,
+            workers=workers,
+            output=analysis.output,
+        )
     assemble(analysis.output, analysis.regions)
 
 
-def _evaluate(analysis: Analysis) -> None:
+def _evaluate(analysis: Analysis, workers: "Workers") -> None:
     from models.bundle import read_card  # noqa: PLC0415 - --help must be quick
     from models.evaluation import evaluate  # noqa: PLC0415
     from processors.files import write_json  # noqa: PLC0415
+    from report import terminal  # noqa: PLC0415
 
     model_name = _model_name(analysis)
     regions = {}
     for name in analysis.regions:
         card = read_card(analysis.output / "models" / name / model_name)
         regions[name] = evaluate(analysis.output / "scores" / name / model_name / "manifest.json", card=card)
-        _print_power(name, regions[name])
+        if regions[name]["signals"]:
+            terminal.power_table(name, regions[name])
+        else:
+            _say(f"Region {name}: the fileset has no signal samples, so there is no power to tell")
     write_json(analysis.output / "evaluate.json", {"format": 1, "regions": regions})
 
 
-def _print_power(region: str, result: dict[str, Any]) -> None:
-    if not result["signals"]:
-        _say(f"Region {region}: the fileset has no signal samples, so there is no power to tell")
-        return
-    rows = []
-    for key, signal in result["signals"].items():
-        scores = signal["scores"]
-        best = max((n for n in scores if n != "score"), key=lambda n: scores[n]["auc"] or 0.0)
-        own = scores["score"]
-        rows.append(
-            (
-                key,
-                f"{own['auc']:.3f} ± {own['auc_error']:.3f}",
-                best,
-                f"{scores[best]['auc']:.3f} ± {scores[best]['auc_error']:.3f}",
-            )
-        )
-    header = ("signal", "AUC of the score", "best single variable", "its AUC")
-    _print_table(f"Region {region}: power, held-out background", header, rows)
-
-
-def _report(analysis: Analysis) -> None:
+def _report(analysis: Analysis, workers: "Workers") -> None:
     from report.page import write_page  # noqa: PLC0415 - --help must be quick
 
     write_page(analysis.output, settings=analysis.report)
@@ -461,28 +364,16 @@ def _say_where(analysis: Analysis) -> None:
             _say(f"picture  {picture}")
 
 
-def _check(analysis: Analysis) -> None:
-    audit = _checked(analysis)
-    header = ("dataset", "kind", "group", "files", "entries", "MB", "normalisation", "warnings")
-    rows = [
-        (
-            row["dataset"],
-            row["kind"],
-            row["group"],
-            f"{row['files']}",
-            f"{row['entries']:,}",
-            f"{row['megabytes']:,.1f}",
-            row["norm_source"],
-            f"{row['warnings']}",
-        )
-        for row in audit.rows()
-    ]
-    _print_table("Audit", header, rows)
-    for finding in audit.findings:
-        _say(f"{finding.severity}: {finding.message}")
+def _check(analysis: Analysis, workers: "Workers") -> None:
+    from report import terminal  # noqa: PLC0415 - --help must be quick
+
+    audit = _checked(analysis, workers)
+    terminal.audit_table(audit.rows())
+    for finding in audit.of_severity("note"):
+        _say(f"note: {finding.message}")
 
 
-_STAGES: dict[str, tuple[str, Callable[[Analysis], None]]] = {
+_STAGES: dict[str, tuple[str, Callable[[Analysis, "Workers"], None]]] = {
     "fileset": ("Resolve which files are read.", _fileset),
     "check": ("Open every file once and audit it.", _check),
     "select": ("Select events: shards, histograms, cutflow.", _select),
@@ -493,21 +384,23 @@ _STAGES: dict[str, tuple[str, Callable[[Analysis], None]]] = {
 }
 
 
-def _timed_stage(stage: str, analysis: Analysis) -> None:
-    with _timed(analysis, stage):
-        _STAGES[stage][1](analysis)
+def _stage(stage: str, analysis: Analysis, workers: "Workers") -> None:
+    from processors.provenance import recorded  # noqa: PLC0415 - --help must be quick
+
+    config = analysis.model_dump(mode="json")
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    with recorded(analysis.output, stage, config=config, command=command):
+        _STAGES[stage][1](analysis, workers)
 
 
-def _run(analysis: Analysis) -> None:
-    """Every stage in turn, and what each took."""
+def _run(analysis: Analysis, workers: "Workers") -> None:
     from processors.files import read_json  # noqa: PLC0415 - --help must be quick
+    from report import terminal  # noqa: PLC0415
 
     for stage in _STAGES:
-        _timed_stage(stage, analysis)
+        _stage(stage, analysis, workers)
     timings = read_json(analysis.output / "run.json")["timings"]
-    rows = [(stage, f"{timings[stage]:.1f}") for stage in _STAGES]
-    rows.append(("total", f"{sum(timings[stage] for stage in _STAGES):.1f}"))
-    _print_table("Time spent", ("stage", "seconds"), rows)
+    terminal.timing_table({stage: timings[stage] for stage in _STAGES})
     _say_where(analysis)
 
 
@@ -517,35 +410,18 @@ def _run(analysis: Analysis) -> None:
 @click.group(cls=_Verbs, invoke_without_command=True, help=__doc__.replace("\n    ", "\n\b\n    ", 1))
 @click.version_option(importlib.metadata.version("collider-anomalies"))
 @click.pass_context
-def main(context: click.Context) -> None:
+def main(context: click.Context) -> None:  # noqa: D103 - its help is the module's
     if context.invoked_subcommand is None:
         context.invoke(main.commands["run"])
 
 
-def _add_verbs() -> None:
-    for stage, (summary, _) in _STAGES.items():
-        example = f"Example: run_analysis.py {stage} --fileset demo --region 2L --output output/demo"
-        body = _taking_flags(wraps_stage(stage))
-        main.command(stage, help=f"{summary}\n\n{example}")(body)
+for _name, (_summary, _) in _STAGES.items():
+    _example = f"Example: run_analysis.py {_name} --fileset demo --region 2L --output output/demo"
+    main.command(_name, help=f"{_summary}\n\n{_example}")(_taking_flags(partial(_stage, _name)))
 
-
-def wraps_stage(stage: str) -> Callable[[Analysis], None]:
-    """The body of a stage's verb."""
-
-    def body(analysis: Analysis) -> None:
-        _timed_stage(stage, analysis)
-
-    return body
-
-
-_add_verbs()
-
-
-@main.command("run", help="All stages in turn.\n\nExample: run_analysis.py run --fileset demo --region 2L")
-@_taking_flags
-def run(analysis: Analysis) -> None:
-    """All stages in turn."""
-    _run(analysis)
+main.command("run", help="All stages in turn.\n\nExample: run_analysis.py run --fileset demo --region 2L")(
+    _taking_flags(_run)
+)
 
 
 @main.group("config")
@@ -557,7 +433,7 @@ def config() -> None:
     "show", help="Print what is in force.\n\nExample: run_analysis.py config show --config my.yaml"
 )
 @_taking_flags
-def config_show(analysis: Analysis) -> None:
+def config_show(analysis: Analysis, workers: "Workers") -> None:  # noqa: ARG001 - as every verb
     """Print what is in force."""
     click.echo(commented_yaml(analysis), nl=False)
 

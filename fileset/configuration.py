@@ -59,7 +59,8 @@ def read_configuration(model: type[Model], path: Path | None, overrides: Mapping
 def _explain(
     error: ValidationError, model: type[Settings], path: Path | None, tree: yaml.Node | None, flags: set[str]
 ) -> str:
-    first = error.errors()[0]
+    # A misspelt key also makes the right one "missing": name the misspelling.
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     keys = [str(part) for part in first["loc"]]
     name = ".".join(keys)
     source = str(path) if path is not None and name not in flags else "the command line"
@@ -70,7 +71,12 @@ def _explain(
         near = difflib.get_close_matches(keys[-1], allowed, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(allowed)}"
         return f"{where}: unknown key {name!r}: {hint}"
-    reason = first["msg"][0].lower() + first["msg"][1:]
+    if first["type"] == "missing":
+        return f"{where}: {name!r} is missing"
+    reason = first["msg"].removeprefix("Value error, ")
+    reason = reason[0].lower() + reason[1:]
+    if first["type"] == "value_error":
+        return f"{where}: {name}: {reason}"
     return f"{where}: {name} = {first['input']!r} is not allowed: {reason}"
 
 
@@ -100,8 +106,13 @@ def _line(tree: yaml.Node | None, keys: list[str]) -> int | None:
 
 
 def commented_yaml(settings: BaseModel, *, indent: int = 0) -> str:
-    """Settings as YAML with the description of each key as a comment above it."""
+    """Settings as YAML with the description of each key as a comment above it.
+
+    Where a `preset` gives the others their values, these stand behind a `#`: written out they would overrule every
+    other preset that a flag may name.
+    """
     lines = []
+    has_preset = "preset" in type(settings).model_fields
     pad = "  " * indent
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
@@ -112,7 +123,8 @@ def commented_yaml(settings: BaseModel, *, indent: int = 0) -> str:
         else:
             plain = settings.model_dump(mode="json", include={name})[name]
             dumped = yaml.safe_dump({name: plain}, default_flow_style=True, width=10**6, sort_keys=False)
-            lines.append(pad + dumped.strip()[1:-1])
+            mark = "# " if has_preset and name != "preset" else ""
+            lines.append(pad + mark + dumped.strip()[1:-1])
     return "\n".join(lines) + "\n"
 
 

@@ -10,9 +10,10 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, Self, cast
 
 from coffea.nanoevents import BaseSchema
 from coffea.processor import (
@@ -28,7 +29,7 @@ from fileset.exceptions import FailureError, InputError
 from fileset.read_errors import READ_ERRORS
 from processors.settings import ExecutionSettings
 
-__all__ = ["Missing", "open_executor", "parallel_map", "run_chunks", "work_items"]
+__all__ = ["Missing", "Workers", "cause_of", "run_chunks", "work_items"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,71 +58,73 @@ def cause_of(error: BaseException) -> str:
     return f"{type(root).__name__}: {root}".split("\n", 1)[0].strip()
 
 
-@contextmanager
-def _dask_client(settings: ExecutionSettings) -> Iterator[Any]:
-    from distributed import Client, LocalCluster  # noqa: PLC0415 - only where Dask is used
+class Workers:
+    """The workers of one run: started when first needed, shared by all stages, stopped at the end.
 
-    with ExitStack() as stack:
-        if settings.scheduler is None:
-            cluster = stack.enter_context(
-                LocalCluster(
-                    n_workers=settings.n_workers,
-                    threads_per_worker=1,
-                    dashboard_address="127.0.0.1:0",
-                    host="127.0.0.1",
-                    silence_logs=logging.ERROR,
+    A context manager. Stages ask it for coffea executors, everything else for a `map`.
+    """
+
+    def __init__(self, settings: ExecutionSettings) -> None:
+        if settings.scheduler is not None and settings.executor != "dask":
+            message = f"a scheduler ({settings.scheduler}) needs the executor dask, not {settings.executor}"
+            raise InputError(message)
+        self.settings = settings
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    @cached_property
+    def _pool(self) -> ProcessPoolExecutor:
+        # Forking a process that runs threads of TensorFlow can deadlock: spawn.
+        spawn = multiprocessing.get_context("spawn")
+        return self._stack.enter_context(ProcessPoolExecutor(self.settings.n_workers, spawn))
+
+    @cached_property
+    def _client(self) -> Any:
+        import dask  # noqa: PLC0415 - only where Dask is used
+        from distributed import Client, LocalCluster  # noqa: PLC0415
+
+        address = self.settings.scheduler
+        # Workers that stop in the right order still complain; what matters comes back as an exception.
+        with dask.config.set({"logging.distributed": "critical"}):
+            logging.getLogger("distributed").setLevel(logging.CRITICAL)
+            if address is None:
+                address = self._stack.enter_context(
+                    LocalCluster(
+                        n_workers=self.settings.n_workers,
+                        threads_per_worker=1,
+                        host="127.0.0.1",
+                        dashboard_address="127.0.0.1:0",
+                        silence_logs=logging.CRITICAL,
+                    )
                 )
-            )
-            client = stack.enter_context(Client(cluster))
-        else:
             try:
-                client = stack.enter_context(Client(settings.scheduler, timeout="30s"))
+                client = self._stack.enter_context(Client(address, timeout="30s"))
             except (OSError, ValueError) as error:
-                message = f"no Dask scheduler answers at {settings.scheduler}: {cause_of(error)}"
+                message = f"no Dask scheduler answers at {address}: {cause_of(error)}"
                 raise FailureError(message) from error
         logger.info("Dask dashboard: %s", client.dashboard_link)
-        yield client
+        return client
 
+    def executor(self, description: str) -> ExecutorBase:
+        """A coffea executor; the description stands beside its progress bar."""
+        if self.settings.executor == "dask":
+            return DaskExecutor(client=self._client, retries=1, desc=description)
+        if self.settings.executor == "futures":
+            return FuturesExecutor(pool=self._pool, desc=description)
+        return IterativeExecutor(desc=description)
 
-@contextmanager
-def open_executor(settings: ExecutionSettings) -> Iterator[Callable[..., ExecutorBase]]:
-    """A maker of coffea executors that share one pool or cluster while the context is open.
-
-    Raises:
-        InputError: a scheduler is given but the executor is not dask.
-        FailureError: the scheduler does not answer.
-    """
-    if settings.scheduler is not None and settings.executor != "dask":
-        message = f"--scheduler {settings.scheduler} needs --executor dask, not {settings.executor}"
-        raise InputError(message)
-    with ExitStack() as stack:
-        if settings.executor == "dask":
-            client = stack.enter_context(_dask_client(settings))
-            yield lambda **options: DaskExecutor(client=client, retries=1, **options)
-        elif settings.executor == "futures":
-            # Forking a process that runs threads of TensorFlow can deadlock: spawn.
-            pool = stack.enter_context(
-                ProcessPoolExecutor(settings.n_workers, multiprocessing.get_context("spawn"))
-            )
-            yield lambda **options: FuturesExecutor(pool=pool, **options)
-        else:
-            yield IterativeExecutor
-
-
-@contextmanager
-def parallel_map(settings: ExecutionSettings) -> Iterator[Callable[..., Iterable[Any]]]:
-    """A `map` over the same pool or cluster, for work that is no coffea processor; results keep their order."""
-    with ExitStack() as stack:
-        if settings.executor == "dask":
-            client = stack.enter_context(_dask_client(settings))
-            yield lambda function, items: client.gather(client.map(function, list(items), pure=False))
-        elif settings.executor == "futures":
-            pool = stack.enter_context(
-                ProcessPoolExecutor(settings.n_workers, multiprocessing.get_context("spawn"))
-            )
-            yield pool.map
-        else:
-            yield map
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
+        """Like the builtin `map`, by the workers; results keep their order."""
+        if self.settings.executor == "dask":
+            return cast("list[Any]", self._client.gather(self._client.map(function, list(items), pure=False)))
+        if self.settings.executor == "futures":
+            return self._pool.map(function, items)
+        return map(function, items)
 
 
 def work_items(fileset: Mapping[str, Any]) -> list[WorkItem]:
@@ -160,7 +163,7 @@ def run_chunks(
     Args:
         items: the chunks.
         processor: what to do with each.
-        executor: from `open_executor`.
+        executor: from `Workers.executor`.
         schema: how branches are grouped.
         file_format: of the files.
 

@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ from coffea.processor.executor import ExecutorBase, WorkItem
 
 from fileset.exceptions import FailureError
 from processors.books import dataset_books, ledger, manifest_of
-from processors.execution import Missing, run_chunks, work_items
+from processors.execution import Missing, Workers, run_chunks, work_items
 from processors.features import REDUCED, baseline_names, table_names
 from processors.files import checksum, fingerprint, read_json, write_json
 from processors.histograms import load_histograms, save_histograms, save_root
 from processors.receipts import read_receipt
-from processors.schema import OpenDataSchema
 from processors.rmm import layout_of
+from processors.schema import OpenDataSchema
 from processors.scoring import ScoreProcessor
 from processors.selection import SelectionProcessor, chunk_name
 from processors.settings import RegionSettings, RMMSettings, WeightSettings
@@ -28,8 +28,6 @@ from processors.shards import read_manifest, remove_strays
 __all__ = ["assemble", "disk_needed", "score_region", "select_region"]
 
 logger = logging.getLogger(__name__)
-
-MakeExecutor = Callable[..., ExecutorBase]
 
 # What the result of a dataset depends on, beside the cuts; labels and colours change no number.
 _DECISIVE_METADATA = ("kind", "norm", "release", "tree")
@@ -51,7 +49,7 @@ def _run_what_is_missing(
     hashes: Mapping[str, str],
     directory: Path,
     processor: ProcessorABC,
-    make_executor: MakeExecutor,
+    executor: ExecutorBase,
     **how: Any,
 ) -> StageOutput:
     """Receipts and histograms of all chunks: of those done before, read from disk; the others are done now.
@@ -61,7 +59,7 @@ def _run_what_is_missing(
         hashes: name -> hash of what its result depends on.
         directory: of shards and receipts.
         processor: does one chunk.
-        make_executor: from `execution.open_executor`.
+        executor: who does them.
         how: further arguments of `execution.run_chunks`.
     """
     receipts: dict[str, dict[str, Any]] = {}
@@ -76,7 +74,7 @@ def _run_what_is_missing(
             histograms = accumulate([histograms, known[1]])
     if receipts:
         logger.info("%d of %d chunks were done before", len(receipts), len(chunks))
-    output, missing = run_chunks(to_do, processor, make_executor(), **how)
+    output, missing = run_chunks(to_do, processor, executor, **how)
     if output is not None:
         receipts |= output["receipts"]
         histograms = accumulate([histograms, output["histograms"]])
@@ -135,7 +133,7 @@ def select_region(
     region: RegionSettings,
     weights: WeightSettings,
     rmm: RMMSettings,
-    make_executor: MakeExecutor,
+    workers: Workers,
     output: Path,
     allow_missing: bool = False,
 ) -> dict[str, Any]:
@@ -147,7 +145,7 @@ def select_region(
         region: its cuts.
         weights: which weight factors.
         rmm: which matrix.
-        make_executor: from `execution.open_executor`.
+        workers: who do the work.
         output: directory of the whole analysis.
         allow_missing: scale incomplete simulated samples up to what they should be instead of refusing.
 
@@ -175,7 +173,7 @@ def select_region(
         {chunk: dataset_hashes[item.dataset] for chunk, item in items.items()},
         directory,
         processor,
-        make_executor,
+        workers.executor(f"selecting {name}"),
         schema=OpenDataSchema,
     )
     books = dataset_books(fileset, receipts)
@@ -218,7 +216,7 @@ def score_region(
     model_name: str,
     loader: str,
     seed: int,
-    make_executor: MakeExecutor,
+    workers: Workers,
     output: Path,
 ) -> dict[str, Any]:
     """Scores every event of a region's shards: output/scores/<region>/<model>.
@@ -230,7 +228,7 @@ def score_region(
         model_name: name of the model.
         loader: "module:function" that loads the bundle.
         seed: of the split into training, validation and test.
-        make_executor: from `execution.open_executor`.
+        workers: who do the work.
         output: directory of the whole analysis.
 
     Returns:
@@ -272,7 +270,7 @@ def score_region(
         {chunk: hashes[f"{chunk}.parquet"] for chunk in chunks},
         directory,
         processor,
-        make_executor,
+        workers.executor(f"scoring {name}"),
         schema=BaseSchema,
         file_format="parquet",
     )
