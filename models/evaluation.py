@@ -72,7 +72,8 @@ def evaluate(
         value that fewer than ten effective background events support is null and marked "unsupported".
 
     Raises:
-        InputError: the manifest is missing, foreign or incomplete, or holds no test background.
+        InputError: the manifest is missing, foreign or incomplete, or holds no test background or not the
+            signals that were asked for.
         FailureError: a shard of scores is missing or differs from the manifest.
     """
     manifest = _read_manifest(scores)
@@ -86,8 +87,7 @@ def evaluate(
     groups: dict[str, list[str]] = {}
     for dataset in events:
         groups.setdefault(datasets[dataset]["group"], []).append(dataset)
-    known = [name for name in events if datasets[name]["kind"] == "signal"]
-    wanted = [name for name in known if signals is None or {name, datasets[name]["group"]} & set(signals)]
+    wanted = _chosen(datasets, signals)
     background = _Events.join(
         [part for name, part in events.items() if datasets[name]["kind"] == "background"]
     )
@@ -114,6 +114,18 @@ def evaluate(
         },
         "processes": _processes(events, datasets, groups),
     }
+
+
+def _chosen(datasets: dict[str, Any], signals: list[str] | None) -> list[str]:
+    """Signal datasets, all or those that are named themselves or by their family."""
+    known = {name: facts["group"] for name, facts in sorted(datasets.items()) if facts["kind"] == "signal"}
+    if signals is None:
+        return list(known)
+    foreign = set(signals) - {*known, *known.values()}
+    if foreign:
+        msg = f"no signals {sorted(foreign)}; there are {sorted({*known, *known.values()})}"
+        raise InputError(msg)
+    return [name for name, family in known.items() if {name, family} & set(signals)]
 
 
 def _processes(

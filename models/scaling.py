@@ -42,7 +42,10 @@ class Scaler(ABC):
         return scaled
 
     def invert(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The features again, shape (n, k), as far as rounding and constant columns allow."""
+        """The features again, shape (n, k), as far as rounding and constant columns allow.
+
+        With `empty` "kept", what scaled to exactly 0 comes back as an absent object.
+        """
         features = self._invert(np.asarray(scaled, dtype=np.float32))
         if self.empty == "kept":
             features[scaled == 0] = 0
@@ -167,29 +170,36 @@ def _fit_affine(kind: ScalerKind, events: Events, *, columns: list[str], empty: 
     # A worker that only scores need not spend the seconds that this import takes.
     from sklearn.preprocessing import MinMaxScaler, StandardScaler  # noqa: PLC0415
 
-    moments, extent = StandardScaler(), MinMaxScaler()
+    k = len(columns)
+    # Where absent objects stay out, every column has events of its own.
+    blocks = [slice(index, index + 1) for index in range(k)] if empty == "kept" else [slice(0, k)]
+    fits = [(block, StandardScaler(), MinMaxScaler()) for block in blocks]
+    seen = np.zeros(k, dtype=np.bool_)
     for features, weight in events:
-        counted = weight > 0
-        if not counted.any():
-            continue
-        values = features[counted].astype(np.float64)
-        if empty == "kept":
-            values[values == 0] = np.nan  # scikit-learn leaves these out
-        if kind != "minmax":
-            moments.partial_fit(values, sample_weight=weight[counted])
-        if kind != "standard":
+        for block, moments, extent in fits:
+            counted = weight > 0
+            if empty == "kept":
+                counted &= features[:, block.start] != 0
+            if not counted.any():
+                continue
+            seen[block] = True
+            values = features[counted, block].astype(np.float64)
+            moments.partial_fit(values, sample_weight=weight[counted].astype(np.float64))
             extent.partial_fit(values)
-    if kind == "minmax":
-        offset, scale = extent.data_min_, extent.data_range_
-    else:
-        offset, scale = moments.mean_, moments.scale_
-    if kind == "selective":
-        low, high = SELECTIVE_RANGE
-        chosen = (extent.data_min_ < low) | (extent.data_max_ > high)
-        offset, scale = np.where(chosen, offset, 0.0), np.where(chosen, scale, 1.0)
-    offset = np.nan_to_num(offset, nan=0.0).astype(np.float32)
-    scale = np.nan_to_num(scale, nan=1.0).astype(np.float32)
-    return AffineScaler(kind, columns, empty, offset, np.where(scale > 0, scale, np.float32(1)))
+    offset, scale = np.zeros(k), np.ones(k)
+    low, high = SELECTIVE_RANGE
+    for block, moments, extent in fits:
+        if not seen[block].any():
+            continue
+        if kind == "minmax":
+            offset[block], scale[block] = extent.data_min_, extent.data_range_
+        else:
+            offset[block], scale[block] = moments.mean_, moments.scale_
+        if kind == "selective":
+            inside = (extent.data_min_ >= low) & (extent.data_max_ <= high)
+            offset[block][inside], scale[block][inside] = 0, 1
+    scale[scale <= 0] = 1
+    return AffineScaler(kind, columns, empty, offset.astype(np.float32), scale.astype(np.float32))
 
 
 def _fit_upper_tail(events: Events, *, columns: list[str], n_events: int, empty: Empty) -> UpperTailScaler:

@@ -11,6 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 import xxhash
 
+from models.settings import TrainingSettings
+from models.training import train
+
 FEATURES = ["met_et", "mll", "mt2", "ht", "lep1_pt", "lep2_pt", "njet20", "never_filled"]
 Events = dict[str, np.ndarray]
 
@@ -126,3 +129,11 @@ def event_maker() -> Callable[..., Events]:
 def features() -> list[str]:
     """Columns of the feature set "table" in these shards."""
     return list(FEATURES)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, samples: dict[str, tuple[str, str, Events]]) -> Path:
+    """A bundle of the default model; tests that change it work on a copy."""
+    output = tmp_path_factory.mktemp("output")
+    manifest = write_shards(output / "shards" / "2L", samples)
+    return train(manifest, features="table", settings=TrainingSettings(), seed=11, output=output)
