@@ -30,6 +30,7 @@ from pydantic import Field
 from fileset.configuration import commented_yaml, read_configuration
 from fileset.exceptions import FailureError, InputError
 from fileset.settings import FilesetSettings, Settings
+from fileset.simulation.settings import SimulationSettings
 from models.presets import PRESETS
 from models.settings import TrainingSettings
 from processors.settings import REGIONS, ExecutionSettings, RegionSettings, RMMSettings, WeightSettings
@@ -63,6 +64,9 @@ class Analysis(Settings):
     weights: WeightSettings = Field(default=WeightSettings(), description="weights of simulated events")
     rmm: RMMSettings = Field(default=RMMSettings(), description="the rapidity-mass matrix in the shards")
     execution: ExecutionSettings = Field(default=ExecutionSettings(), description="where the work is done")
+    simulation: SimulationSettings = Field(
+        default=SimulationSettings(), description="the sample that `simulate` makes"
+    )
     training: TrainingSettings = Field(
         default_factory=TrainingSettings, description="the network and its training"
     )
@@ -117,6 +121,19 @@ _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     "--allow-missing": ("allow_missing", {"is_flag": True, "help": "scale incomplete simulation up"}),
 }
 
+# The same for simulate, which reads no events.
+_SIMULATION_FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "--process": ("simulation.processes", {"multiple": True, "help": "process to simulate (repeat) [all]"}),
+    "--skim": ("simulation.skims", {"multiple": True, "help": "2lep or 3lep (repeat) [both]"}),
+    "--events": (
+        "simulation.events",
+        {"type": int, "help": "events of each process [as in the shipped demo]"},
+    ),
+    "--scale": ("simulation.scale", {"type": float, "help": "factor on the number of events [1]"}),
+    "--seed": ("simulation.seed", {"type": int, "help": "of everything random"}),
+    **{flag: _FLAGS[flag] for flag in ("--output", "--executor", "--workers", "--scheduler")},
+}
+
 
 class _Verbs(click.Group):
     """Suggests the right verb for a wrong one."""
@@ -160,15 +177,17 @@ def _workers(analysis: Analysis) -> "Workers":
     return Workers(analysis.execution)
 
 
-def _taking_flags(body: Callable[[Analysis, "Workers"], None]) -> Callable[..., None]:
-    """Turns a function of an Analysis into a click command body with all flags."""
+def _taking_flags(
+    body: Callable[[Analysis, "Workers"], None], table: dict[str, tuple[str, dict[str, Any]]] = _FLAGS
+) -> Callable[..., None]:
+    """Turns a function of an Analysis into a click command body with the flags of a table."""
 
     def command(config: Path | None, debug: bool, **flags: Any) -> None:
         _set_up_logging(debug=debug)
         try:
             given = {
                 setting: list(value) if isinstance(value, tuple) else value
-                for flag, (setting, _) in _FLAGS.items()
+                for flag, (setting, _) in table.items()
                 if (value := flags[flag.removeprefix("--").replace("-", "_")]) not in (None, (), False)
             }
             analysis = read_configuration(Analysis, config, given)
@@ -183,7 +202,7 @@ def _taking_flags(body: Callable[[Analysis, "Workers"], None]) -> Callable[..., 
             click.secho(f"error: {text}", fg="red", err=True)
             sys.exit(2 if isinstance(error, InputError) else 1)
 
-    for flag, (_, how) in reversed(_FLAGS.items()):
+    for flag, (_, how) in reversed(table.items()):
         command = click.option(flag, default=None, **how)(command)
     command = click.option("--debug", is_flag=True, help="show tracebacks and every message")(command)
     return click.option(
@@ -230,6 +249,15 @@ def _fileset(analysis: Analysis, workers: "Workers") -> None:
     fileset = _resolve(analysis)
     write_json(analysis.output / "fileset.json", fileset)
     _say(f"{len(fileset)} datasets in {analysis.output / 'fileset.json'}")
+
+
+def _simulate(analysis: Analysis, workers: "Workers") -> None:
+    from fileset.simulation.generate import simulate  # noqa: PLC0415 - imports Pythia
+    from report import terminal  # noqa: PLC0415
+
+    with terminal.progress_bar("simulating") as tick:
+        catalog = simulate(analysis.simulation, output=analysis.output, map=workers.map, progress=tick)
+    _say(f"wrote {catalog}; analyse it with run --fileset {analysis.output}")
 
 
 def _of_region(fileset: dict[str, Any], region: str) -> dict[str, Any]:
@@ -419,6 +447,12 @@ for _name, (_summary, _) in _STAGES.items():
     _example = f"Example: run_analysis.py {_name} --fileset demo --region 2L --output output/demo"
     main.command(_name, help=f"{_summary}\n\n{_example}")(_taking_flags(partial(_stage, _name)))
 
+main.command(
+    "simulate",
+    help="Make a sample in the release's layout with Pythia 8.\n\n"
+    "Example: run_analysis.py simulate --process Zee --events 10000 --executor futures --output sample",
+)(_taking_flags(_simulate, _SIMULATION_FLAGS))
+
 main.command("run", help="All stages in turn.\n\nExample: run_analysis.py run --fileset demo --region 2L")(
     _taking_flags(_run)
 )
@@ -433,7 +467,7 @@ def config() -> None:
     "show", help="Print what is in force.\n\nExample: run_analysis.py config show --config my.yaml"
 )
 @_taking_flags
-def config_show(analysis: Analysis, workers: "Workers") -> None:  # noqa: ARG001 - as every verb
+def config_show(analysis: Analysis, workers: "Workers") -> None:
     """Print what is in force."""
     click.echo(commented_yaml(analysis), nl=False)
 

@@ -1,0 +1,34 @@
+"""What tests of several rooms share: where the real files are, and the command line as a user runs it."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+REAL_FILES = REPOSITORY.parent / "shared" / "data" / "open-data-2020" / "4lep"
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def run_analysis() -> Run:
+    """Runs `run_analysis.py` with the given arguments in a process of its own."""
+
+    def run(*arguments: object, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(REPOSITORY / "run_analysis.py"), *map(str, arguments)]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, check=False, cwd=REPOSITORY
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def real_files() -> Path:
+    """The real files of the 2020 release."""
+    if not REAL_FILES.is_dir():
+        pytest.skip(f"real files of the release are not at {REAL_FILES}")
+    return REAL_FILES

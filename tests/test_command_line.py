@@ -1,0 +1,117 @@
+"""What a user meets at the terminal: help, wrong input in one sentence, and the exit status that scripts rely on."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uproot
+
+REPOSITORY = Path(__file__).parents[1]
+
+VERBS = ("fileset", "check", "simulate", "select", "train", "score", "evaluate", "report", "run", "config")
+
+
+def _failed(done: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
+    """One clear sentence, the right status, no traceback."""
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.lower().startswith("error:")]
+    assert len(errors) == 1, done.stderr
+    for word in words:
+        assert word in errors[0]
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    """A directory in the release's layout; tests put files into it."""
+    (tmp_path / "2lep" / "MC").mkdir(parents=True)
+    return tmp_path / "2lep"
+
+
+def test_help_of_every_verb_shows_an_example(run_analysis: Any) -> None:
+    for verb in VERBS:
+        done = run_analysis(verb, "--help")
+        assert done.returncode == 0
+        assert "Example" in done.stdout or verb == "config"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = ("tensorflow", "keras", "coffea", "awkward", "matplotlib", "numba", "dask")
+    probe = (
+        "import sys, run_analysis; from click.testing import CliRunner;"
+        "CliRunner().invoke(run_analysis.main, ['--help']);"
+        f"print([m for m in {heavy!r} if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_missing_directory(run_analysis: Any, tmp_path: Path) -> None:
+    _failed(run_analysis("select", "--fileset", tmp_path / "nowhere", "--output", tmp_path), 2, "nowhere")
+
+
+def test_unknown_region(run_analysis: Any, tmp_path: Path) -> None:
+    _failed(run_analysis("run", "--region", "2l", "--output", tmp_path), 2, "'2l'", "2L")
+
+
+def test_unknown_preset(run_analysis: Any, tmp_path: Path) -> None:
+    _failed(run_analysis("train", "--preset", "report", "--output", tmp_path), 2, "report", "report-minmax")
+
+
+def test_unknown_configuration_key(run_analysis: Any, tmp_path: Path) -> None:
+    configuration = tmp_path / "mine.yaml"
+    configuration.write_text("execution:\n  wokers: 2\n", encoding="utf-8")
+    done = run_analysis("run", "--config", configuration, "--output", tmp_path)
+    _failed(done, 2, "mine.yaml", "line 2", "'execution.wokers'", "'workers'")
+
+
+def test_bad_value(run_analysis: Any, tmp_path: Path) -> None:
+    configuration = tmp_path / "mine.yaml"
+    configuration.write_text("execution:\n  chunksize: none\n", encoding="utf-8")
+    _failed(run_analysis("run", "--config", configuration), 2, "line 2", "execution.chunksize", "integer")
+
+
+def test_file_without_tree(run_analysis: Any, sample: Path, tmp_path: Path) -> None:
+    path = sample / "MC" / "mc_410000.ttbar_lep.2lep.root"
+    with uproot.recreate(path) as file:
+        file.mktree("other", {"x": np.float32}).extend({"x": np.arange(3, dtype=np.float32)})
+    done = run_analysis("select", "--fileset", sample, "--region", "2L", "--output", tmp_path / "out")
+    _failed(done, 1, path.name, "mini")
+
+
+@pytest.mark.shared
+def test_truncated_file(run_analysis: Any, real_files: Path, sample: Path, tmp_path: Path) -> None:
+    name = "mc_410000.ttbar_lep.4lep.root"
+    whole = (real_files / "MC" / name).read_bytes()
+    path = sample / "MC" / name
+    path.write_bytes(whole[: len(whole) // 2])
+    done = run_analysis("select", "--fileset", sample, "--region", "2L", "--output", tmp_path / "out")
+    _failed(done, 1, name, "truncated")
+
+
+def test_wrong_verb_suggests_the_right_one(run_analysis: Any) -> None:
+    done = run_analysis("selct")
+    assert done.returncode == 2
+    assert "did you mean select?" in done.stderr
+
+
+def test_stage_without_the_one_before(run_analysis: Any, tmp_path: Path) -> None:
+    _failed(run_analysis("train", "--region", "2L", "--output", tmp_path), 2, "select")
+
+
+def test_debug_shows_the_traceback(run_analysis: Any, tmp_path: Path) -> None:
+    done = run_analysis("select", "--fileset", tmp_path / "nowhere", "--debug")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr
+
+
+def test_written_configuration_is_what_is_in_force(run_analysis: Any, tmp_path: Path) -> None:
+    path = tmp_path / "all.yaml"
+    assert run_analysis("config", "init", path).returncode == 0
+    shown = run_analysis("config", "show", "--config", path)
+    assert shown.stdout == path.read_text(encoding="utf-8") == run_analysis("config", "show").stdout
