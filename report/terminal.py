@@ -70,8 +70,9 @@ def yields_table(region: str, result: Mapping[str, Any]) -> None:
             total[position] += book[key]
     kinds = ("background", "data", "signal")
     ordered = sorted(groups.items(), key=lambda item: (kinds.index(item[0][0]), -item[1][2]))
+    lumi = result["lumi_pb"]
     show_table(
-        f"Region {region}, {result['lumi_pb']:,.5g} pb⁻¹",
+        f"Region {region}, {lumi:,.5g} pb⁻¹" if lumi else f"Region {region}, luminosity not known",
         ("process", "kind", "read", "selected", "sum of weights"),
         [
             (group, kind, f"{read:,.0f}", f"{selected:,.0f}", f"{sumw:,.5g} ± {sumw2**0.5:.2g}")
