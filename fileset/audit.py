@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -17,7 +18,7 @@ from typing import Any
 
 from fileset.catalog import RemoteFile, load_catalog
 from fileset.duplicates import find_same_events, find_same_files
-from fileset.exceptions import FailureError
+from fileset.exceptions import FailureError, InputError
 from fileset.findings import Finding
 from fileset.inspection import Task, inspect_file
 from fileset.normalisation import RELEASE_CATALOGS, InFile, known_about, normalise
@@ -111,8 +112,13 @@ def check(
     map: Callable[..., Iterable[dict[str, Any]]] = map,
     progress: Callable[[int, int], None] | None = None,
     checksums: bool = False,
+    photons: bool = False,
+    timeout: float = 60.0,
 ) -> Audit:
     """Look into every file of a fileset, once.
+
+    The identity of events is read in full; the other branches in full of files up to a million entries (20 000 if
+    remote), in evenly spread ranges of larger ones.
 
     Args:
         fileset: from `fileset.resolve`.
@@ -122,6 +128,8 @@ def check(
             process pool, or one that submits to Dask.
         progress: called with the number of files done and of all files.
         checksums: compare the checksums that the release's catalogue knows; reads all bytes of local files.
+        photons: expect the branches of photons too.
+        timeout: time that a remote file is waited for [s].
 
     Returns:
         The audit, with the completed fileset.
@@ -129,7 +137,8 @@ def check(
     Raises:
         AuditError: (a `FailureError`) something fatal was found; raised after all files were looked at.
     """
-    records = _inspect_all(fileset, cache, map, progress, checksums)
+    options = {"checksum": checksums, "photons": photons, "timeout": timeout}
+    records = _inspect_all(fileset, cache, map, progress, options)
     findings: list[Finding] = []
     completed: dict[str, dict[str, Any]] = {}
     for dataset, entry in sorted(fileset.items()):
@@ -171,8 +180,9 @@ def _inspect_all(
     cache: Path | None,
     mapper: Callable[..., Iterable[dict[str, Any]]],
     progress: Callable[[int, int], None] | None,
-    checksums: bool,
+    options: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]]:
+    _check_protocols(path for entry in fileset.values() for path in entry["files"])
     kept = _read_cache(cache)
     tasks: dict[str, Task] = {}
     for entry in fileset.values():
@@ -183,8 +193,8 @@ def _inspect_all(
                 tree=tree["object_path"] if isinstance(tree, dict) else tree,
                 release=metadata["release"],
                 simulation=metadata["kind"] != "data",
-                checksum=checksums,
                 cached=kept.get(path),
+                **options,
             )
     records: dict[str, dict[str, Any]] = {}
     for record in mapper(inspect_file, list(tasks.values())):
@@ -193,6 +203,16 @@ def _inspect_all(
             progress(len(records), len(tasks))
     _write_cache(cache, {**kept, **{path: record for path, record in records.items() if not record["error"]}})
     return records
+
+
+def _check_protocols(paths: Iterable[str]) -> None:
+    """Refuse addresses that the packages installed cannot read."""
+    if any(path.startswith("root://") for path in paths) and find_spec("fsspec_xrootd") is None:
+        msg = (
+            "Files are to be read by XRootD, and the package fsspec-xrootd is not installed: install the extra "
+            "[xrootd], or read them over the web with protocol https."
+        )
+        raise InputError(msg)
 
 
 def _read_cache(cache: Path | None) -> dict[str, dict[str, Any]]:

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-__all__ = ["TREES", "TreeExpectation", "accepts"]
+__all__ = ["TREES", "TreeExpectation", "accepts", "expectation"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,23 @@ TREES: Mapping[str, TreeExpectation] = MappingProxyType(
         ),
     }
 )
+
+_PHOTONS = {"2020": ("pt", "eta", "phi", "E"), "2025": ("pt", "eta", "phi", "e")}
+
+
+def expectation(release: str, *, photons: bool = False) -> TreeExpectation:
+    """What a release's tree must hold; with photons too where a matrix with photons is computed."""
+    tree = TREES[release]
+    if not photons:
+        return tree
+    names = tuple(f"photon_{field}" for field in _PHOTONS[release])
+    kinds = {"photon_n": "integer", **dict.fromkeys(names, "list of real")}
+    return replace(
+        tree,
+        branches=MappingProxyType({**tree.branches, **kinds}),
+        counters=MappingProxyType({**tree.counters, "photon_n": names}),
+    )
+
 
 _LIST = re.compile(
     r"(?:std::vector|(?:ROOT::VecOps::|ROOT::)?RVec)<(?P<vector>[^<>]+)>|(?P<array>\w+)\[\w*\]"

@@ -98,7 +98,7 @@ def _compare(files: Sequence[tuple[str, str]], records: Records, fileset: Filese
     """Read the identity of events of some files again, part by part, and find those in two of them."""
     total = sum(records[path]["entries"] for _, path in files)
     parts = max(1, -(-total // EVENTS_AT_ONCE))
-    pairs: dict[tuple[int, int], list[int]] = {}
+    shared: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for part in range(parts):
         try:
             hashes, file_of, entry_of = _read_part(files, fileset, part, parts)
@@ -108,22 +108,19 @@ def _compare(files: Sequence[tuple[str, str]], records: Records, fileset: Filese
             return [Finding("unreadable", message, files[0][0], files[0][1])]
         order = np.argsort(hashes, kind="stable")
         same = np.flatnonzero(np.diff(hashes[order]) == 0)
-        for at in same:
-            one, other = order[at], order[at + 1]
-            key = (int(file_of[one]), int(file_of[other]))
-            if key[0] != key[1]:
-                found = pairs.setdefault(key, [0, int(entry_of[one]), int(entry_of[other])])
-                found[0] += 1
+        for one, other in zip(order[same], order[same + 1], strict=True):
+            owners = (int(file_of[one]), int(file_of[other]))
+            if owners[0] != owners[1]:
+                shared.setdefault(owners, []).append((int(entry_of[other]), int(entry_of[one])))
     findings = []
-    for (one, other), (count, entry, other_entry) in pairs.items():
+    for (one, other), entries in shared.items():
         dataset, path = files[other]
+        first, of_one = min(entries)
         message = (
-            f"{path} and {files[one][1]} share {count} event{'s' if count > 1 else ''}, the first is entry "
-            f"{other_entry} and entry {entry}"
+            f"{path} and {files[one][1]} share {len(entries)} event{'s' if len(entries) > 1 else ''}, the first in "
+            f"entries {first} and {of_one}"
         )
-        findings.append(
-            Finding("same event twice", message, dataset, path, entries=(other_entry, other_entry + 1))
-        )
+        findings.append(Finding("same event twice", message, dataset, path, entries=(first, first + 1)))
     return findings
 
 

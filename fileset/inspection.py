@@ -19,8 +19,8 @@ import numpy as np
 import uproot
 from numpy.typing import NDArray
 
-from fileset.branches import TREES, TreeExpectation, accepts
-from fileset.read_errors import OPEN_ERRORS
+from fileset.branches import TreeExpectation, accepts, expectation
+from fileset.read_errors import OPEN_ERRORS, hidden_read_error
 
 __all__ = ["Task", "identity_hash", "inspect_file", "iterate_identity"]
 
@@ -28,11 +28,19 @@ _log = logging.getLogger(__name__)
 
 RECORD_FORMAT = 1
 
-# The lengths of collections are compared in every entry of files up to this size; in larger ones in the first and
-# last entries and in ranges spread evenly between, for they cost nearly a full read.
+# The branches of the collections are read in every entry of files up to this size; in larger ones in ranges spread
+# evenly, for this costs nearly a full read. The identity of events is read in full.
 FULL_ENTRIES = 1_000_000
+FULL_ENTRIES_REMOTE = 20_000
 SAMPLED_RANGES = 10
 STEP = 100_000
+
+# Errors that no second attempt mends.
+_ABSENT = "does not exist"
+_NO_TREE = "no tree"
+
+# A TypeError is caught for what uproot hides in it, see `hidden_read_error`; any other is raised again.
+_CAUGHT: tuple[type[Exception], ...] = (*OPEN_ERRORS, TypeError)
 
 # Remote files are tried again after these pauses [s].
 PAUSES = (1.0, 4.0)
@@ -46,6 +54,7 @@ class Task:
     tree: str
     release: str
     simulation: bool
+    photons: bool = False
     checksum: bool = False
     timeout: float = 60.0
     cached: Mapping[str, Any] | None = None
@@ -54,7 +63,7 @@ class Task:
     def question(self) -> str:
         """Hash of everything that the answer depends on beside the file."""
         asked = {key: value for key, value in asdict(self).items() if key not in {"cached", "timeout"}}
-        expected = repr(TREES.get(self.release))
+        expected = repr(expectation(self.release, photons=self.photons))
         text = json.dumps([RECORD_FORMAT, asked, expected], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -70,13 +79,17 @@ def inspect_file(task: Task) -> dict[str, Any]:
         branches, `unequal` lengths, `in_file` (xsec_pb, sumw), `channels`, `runs` (what identifies the events) and
         `twice` (an event that occurs twice).
     """
-    pauses = PAUSES if "://" in task.path else ()
-    for pause in (*pauses, None):
-        record = _inspect(task)
-        if not record["error"] or pause is None:
-            return record
-        _log.warning("%s: %s; trying again in %g s", task.path, record["error"], pause)
+    record = _inspect(task)
+    for pause in PAUSES if "://" in task.path else ():
+        if record["error"] in {"", _ABSENT, _NO_TREE}:
+            break
+        _log.info("%s %s: trying again in %g s", task.path, record["error"], pause)
         time.sleep(pause)
+        reached = record["error_entries"]
+        record = _inspect(task)
+        if record["error"] and not record["error_entries"]:
+            # The server is gone altogether now; how far the first attempt came is worth saying.
+            record["error_entries"] = reached
     return record
 
 
@@ -115,7 +128,9 @@ def _inspect(task: Task) -> dict[str, Any]:
             _look(file, task, record)
         if task.checksum and not record["error"]:
             record["checksum"] = _adler32(task.path)
-    except OPEN_ERRORS as error:
+    except _CAUGHT as error:
+        if isinstance(error, TypeError) and not hidden_read_error(error):
+            raise
         record["error"] = _reason(task.path, error)
     return record
 
@@ -130,11 +145,11 @@ def _look(file: Any, task: Task, record: dict[str, Any]) -> None:
     classes = file.classnames(recursive=True, cycle=False)
     if classes.get(task.tree) != "TTree":
         record["trees"] = sorted(name for name, kind in classes.items() if kind == "TTree")
-        record["error"] = "no tree"
+        record["error"] = _NO_TREE
         return
     tree = file[task.tree]
     record["entries"] = int(tree.num_entries)
-    expected = TREES[task.release]
+    expected = expectation(task.release, photons=task.photons)
     wanted = {**expected.branches, **(expected.simulation if task.simulation else {})}
     types = {name: tree[name].typename for name in wanted if name in tree}
     record["missing"] = sorted(set(wanted) - set(types))
@@ -147,23 +162,26 @@ def _look(file: Any, task: Task, record: dict[str, Any]) -> None:
     if not record["entries"]:
         return
     reading = [0, record["entries"]]
+    usable = set(types) - set(record["wrong_type"])
     try:
         record["in_file"] = _in_file(tree, expected)
-        usable = set(types) - set(record["wrong_type"])
         if set(expected.identity) <= usable:
             _look_at_identity(tree, expected, record, reading)
         _look_at_lengths(tree, expected, usable, record, reading)
-    except OPEN_ERRORS as error:
+    except _CAUGHT as error:
+        if isinstance(error, TypeError) and not hidden_read_error(error):
+            raise
         record["error"] = _reason(task.path, error)
         record["error_entries"] = list(reading)
 
 
 def _in_file(tree: Any, expected: TreeExpectation) -> dict[str, float] | None:
     """Cross section with its factors [pb] and sum of weights, from the first entry."""
-    names = (*expected.cross_section, expected.sum_of_weights)
+    names = [*expected.cross_section, expected.sum_of_weights]
     if any(name not in tree for name in names):
         return None
-    values = [float(tree[name].array(entry_stop=1, library="np")[0]) for name in names]
+    first = tree.arrays(names, entry_stop=1, library="np")
+    values = [float(first[name][0]) for name in names]
     return {"xsec_pb": float(np.prod(values[:-1])), "sumw": values[-1]}
 
 
@@ -199,10 +217,8 @@ def iterate_identity(
     entries = int(tree.num_entries)
     for start in range(0, entries, 10 * STEP):
         reading[:] = [start, min(start + 10 * STEP, entries)]
-        columns = [
-            tree[name].array(entry_start=start, entry_stop=reading[1], library="np") for name in identity
-        ]
-        yield start, columns[0], columns[1], columns[2]
+        columns = tree.arrays(list(identity), entry_start=start, entry_stop=reading[1], library="np")
+        yield start, columns[identity[0]], columns[identity[1]], columns[identity[2]]
 
 
 def _look_at_identity(
@@ -214,67 +230,61 @@ def _look_at_identity(
     for _, channel, run, event in iterate_identity(tree, expected.identity, reading):
         hashes.append(identity_hash(channel, run, event))
         number = event.view(np.uint32) if event.dtype == np.int32 else event
-        pairs = np.stack([channel.astype(np.int64), run.astype(np.int64)])
-        for pair in np.unique(pairs, axis=1).T:
-            of_run = number[(pairs[0] == pair[0]) & (pairs[1] == pair[1])]
-            key = (int(pair[0]), int(pair[1]))
-            low, high = runs.get(key, (int(of_run[0]), int(of_run[0])))
-            runs[key] = [min(low, int(of_run.min())), max(high, int(of_run.max()))]
+        of_run = channel.astype(np.uint64) << np.uint64(32) | run.astype(np.uint32).astype(np.uint64)
+        order = np.argsort(of_run, kind="stable")
+        keys, starts = np.unique(of_run[order], return_index=True)
+        lows = np.minimum.reduceat(number[order], starts)
+        highs = np.maximum.reduceat(number[order], starts)
+        for run_key, low, high in zip(keys.tolist(), lows.tolist(), highs.tolist(), strict=True):
+            known = runs.get((run_key >> 32, run_key & 0xFFFFFFFF), [low, high])
+            runs[run_key >> 32, run_key & 0xFFFFFFFF] = [min(low, known[0]), max(high, known[1])]
     record["channels"] = sorted({channel for channel, _ in runs})
     record["runs"] = [[*key, *span] for key, span in sorted(runs.items())]
     everything = np.concatenate(hashes)
     order = np.argsort(everything, kind="stable")
     same = np.flatnonzero(np.diff(everything[order]) == 0)
     if same.size:
-        first, second = int(order[same[0]]), int(order[same[0] + 1])
-        names = expected.identity
-        numbers = [
-            int(tree[name].array(entry_start=first, entry_stop=first + 1, library="np")[0]) for name in names
-        ]
+        earliest = same[np.argmin(order[same])]
+        first, second = int(order[earliest]), int(order[earliest + 1])
+        event = tree.arrays(list(expected.identity), entry_start=first, entry_stop=first + 1, library="np")
+        numbers = [int(event[name][0]) for name in expected.identity]
         record["twice"] = [first, second, numbers, int(same.size)]
 
 
 # --- collections ----------------------------------------------------------------------------------------------
 
 
-def _ranges(entries: int) -> list[tuple[int, int]]:
-    """Entry ranges whose collections are compared: all of a small file, some of a large one."""
-    if entries <= FULL_ENTRIES:
+def _ranges(entries: int, *, remote: bool) -> list[tuple[int, int]]:
+    """Entry ranges whose collections are read: all of a small file, some of a large one."""
+    full = FULL_ENTRIES_REMOTE if remote else FULL_ENTRIES
+    if entries <= full:
         return [(start, min(start + STEP, entries)) for start in range(0, entries, STEP)]
-    starts = np.linspace(0, entries - STEP // 5, SAMPLED_RANGES).astype(int)
-    return [(int(start), int(start) + STEP // 5) for start in starts]
+    length = full // (5 * SAMPLED_RANGES)
+    starts = np.linspace(0, entries - length, SAMPLED_RANGES).astype(int)
+    return [(int(start), int(start) + length) for start in starts]
 
 
 def _look_at_lengths(
     tree: Any, expected: TreeExpectation, usable: set[str], record: dict[str, Any], reading: list[int]
 ) -> None:
-    """The first entry of each collection whose branches have different lengths; reads those branches."""
-    for start, stop in _ranges(record["entries"]):
+    """Read all that the analysis reads; note each collection's first entry of branches with different lengths."""
+    names = sorted(usable - set(expected.identity))
+    unequal: dict[str, list[Any]] = {}
+    for start, stop in _ranges(record["entries"], remote="://" in record["path"]):
         reading[:] = [start, stop]
+        arrays = tree.arrays(names, entry_start=start, entry_stop=stop)
         for counter, members in expected.counters.items():
-            present = [name for name in members if name in usable]
-            lengths = {
-                name: ak.to_numpy(ak.num(tree[name].array(entry_start=start, entry_stop=stop)))
-                for name in present
-            }
+            lengths = {name: ak.to_numpy(ak.num(arrays[name])) for name in members if name in usable}
             if counter in usable:
-                lengths[counter] = tree[counter].array(entry_start=start, entry_stop=stop, library="np")
-            if len(lengths) < 2 or any(found[0] == counter for found in record["unequal"]):
-                continue
-            reference_name, reference = next(iter(lengths.items()))
+                lengths[counter] = ak.to_numpy(arrays[counter])
             for name, values in lengths.items():
+                reference_name, reference = next(iter(lengths.items()))
                 different = np.flatnonzero(values != reference)
-                if different.size:
+                if different.size and counter not in unequal:
                     at = int(different[0])
-                    record["unequal"].append(
-                        [counter, reference_name, name, start + at, int(reference[at]), int(values[at])]
-                    )
-                    break
-        # What the analysis reads beside the collections must be readable too.
-        for name in sorted(
-            usable - set(expected.counters) - {b for m in expected.counters.values() for b in m}
-        ):
-            tree[name].array(entry_start=start, entry_stop=stop, library="np")
+                    found = [reference_name, name, start + at, int(reference[at]), int(values[at])]
+                    unequal[counter] = [counter, *found]
+    record["unequal"] = list(unequal.values())
 
 
 # --- damage ---------------------------------------------------------------------------------------------------
@@ -283,12 +293,18 @@ def _look_at_lengths(
 def _reason(path: str, error: Exception) -> str:
     """One clause on why a file cannot be read."""
     if isinstance(error, FileNotFoundError):
-        return "does not exist"
+        return _ABSENT
     if "://" not in path:
         truncated = _truncation(Path(path))
         if truncated:
             return truncated
-    first_line = str(error).strip().splitlines()[0].strip() if str(error).strip() else ""
+    if hidden := hidden_read_error(error):
+        return f"cannot be read ({hidden})"
+    try:
+        first_line = next(iter(str(error).strip().splitlines()), "").strip()
+    except OPEN_ERRORS:
+        # uproot's errors describe the damaged object, which can fail again.
+        first_line = ""
     return f"cannot be read ({type(error).__name__}{': ' if first_line else ''}{first_line[:160]})"
 
 

@@ -1,0 +1,50 @@
+"""A checked fileset runs through coffea without its files being opened again to plan the chunks."""
+
+import pytest
+from coffea.dataset_tools import slice_files
+from coffea.processor import IterativeExecutor, Runner
+
+from fileset.audit import check
+from fileset.coffea_forms import metadata_cache, runner_fileset, with_steps
+from fileset.resolve import resolve
+from fileset.settings import FilesetSettings
+
+
+@pytest.fixture
+def audited(skim):
+    return check(resolve(FilesetSettings(fileset=str(skim)), ["2L"]))
+
+
+@pytest.mark.parametrize("align_clusters", [False, True])
+def test_the_runner_plans_its_chunks_without_opening_a_file(audited, skim, align_clusters):
+    cache = metadata_cache(audited.fileset, audited.clusters)
+    for path in skim.rglob("*.root"):
+        path.unlink()
+    runner = Runner(
+        IterativeExecutor(status=False), chunksize=10, metadata_cache=cache, align_clusters=align_clusters
+    )
+    chunks = list(runner.preprocess(runner_fileset(audited.fileset)))
+    assert {chunk.dataset for chunk in chunks} == set(audited.fileset)
+    for dataset, entry in audited.fileset.items():
+        mine = [chunk for chunk in chunks if chunk.dataset == dataset]
+        assert sum(chunk.entrystop - chunk.entrystart for chunk in mine) == entry["metadata"]["entries"]
+        assert mine[0].usermeta == entry["metadata"]
+
+
+def test_the_preprocessed_form_is_coffeas(audited):
+    sliced = slice_files(audited.fileset, slice(1))
+    assert set(sliced) == set(audited.fileset)
+
+
+def test_steps_cover_all_entries_once(audited):
+    stepped = with_steps(audited.fileset, 7)
+    for dataset, entry in stepped.items():
+        for path, spec in entry["files"].items():
+            assert spec["steps"] == [[0, 7], [7, 14], [14, 20]], (dataset, path)
+
+
+def test_steps_end_at_clusters(audited):
+    path = next(iter(audited.fileset["361106.Zee.2lep"]["files"]))
+    clusters = audited.clusters | {path: [0, 3, 9, 12, 20]}
+    stepped = with_steps(audited.fileset, 5, clusters)
+    assert stepped["361106.Zee.2lep"]["files"][path]["steps"] == [[0, 9], [9, 20]]
