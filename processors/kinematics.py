@@ -6,6 +6,8 @@ import numpy as np
 from mt2 import mt2
 from numpy.typing import NDArray
 
+from processors.constants import ELECTRON_MASS
+
 __all__ = ["cos_theta_star", "invariant_mass", "stransverse_mass"]
 
 
@@ -42,18 +44,22 @@ def stransverse_mass(
     Lester and Nachman, JHEP 03 (2015) 100, through the package `mt2`.
     """
     pt, phi, mass = (lepton[k][:, :2].astype(np.float64) for k in ("pt", "phi", "mass"))
+    # For parallel massless leptons mt2 1.3 gives 1e78 or 0; no lepton is lighter than the electron.
+    mass = np.maximum(mass, ELECTRON_MASS)
     px, py = pt * np.cos(phi), pt * np.sin(phi)
     met_pt, met_phi = met_pt.astype(np.float64), met_phi.astype(np.float64)
-    value = mt2(
-        mass[:, 0],
-        px[:, 0],
-        py[:, 0],
-        mass[:, 1],
-        px[:, 1],
-        py[:, 1],
-        met_pt * np.cos(met_phi),
-        met_pt * np.sin(met_phi),
-        0.0,
-        0.0,
-    )
+    # It divides by zero on its way to the right value where leptons are parallel and nothing is missing.
+    with np.errstate(all="ignore"):
+        value = mt2(
+            mass[:, 0],
+            px[:, 0],
+            py[:, 0],
+            mass[:, 1],
+            px[:, 1],
+            py[:, 1],
+            met_pt * np.cos(met_phi),
+            met_pt * np.sin(met_phi),
+            0.0,
+            0.0,
+        )
     return np.asarray(value, dtype=np.float64)
