@@ -1,0 +1,1 @@
+"""The demo sample's simulation: Pythia 8, fastjet, a parametrised detector, the release's own file format."""
