@@ -81,8 +81,8 @@ def resolve(settings: FilesetSettings, regions: Sequence[str]) -> Fileset:
     elif path.is_file() and path.suffix == ".txt":
         sources = list(_from_list(path))
         skims = _skims_or_all(sources, regions)
-    elif path.is_file() and path.suffix == ".root":
-        sources = [_source(_local_path(path))]
+    elif name.endswith(".root") and ("://" in name or path.is_file()):
+        sources = [_source(name if "://" in name else _local_path(path))]
         skims = _one_skim_for_all(sources, regions)
     else:
         raise InputError(_not_found(name))

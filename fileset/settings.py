@@ -53,6 +53,10 @@ class FilesetSettings(Settings):
     exclude: DatasetNumbers = Field(
         default=(), description="dataset numbers or ranges to leave out (0: data)"
     )
+    checksums: bool = Field(
+        default=False,
+        description="compare the checksums of local files with the catalogue's; reads every byte",
+    )
     lumi_pb: float | None = Field(
         default=None, gt=0, description="integrated luminosity [1/pb]; by default that of the data present"
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from coffea.processor.executor import _PROTECTED_NAMES
 
+from fileset.catalog import DEMO
 from fileset.exceptions import InputError
 from fileset.resolve import resolve
 from fileset.settings import FilesetSettings
@@ -226,6 +227,23 @@ def test_a_text_list_is_read(tmp_path, skim):
     fileset = fileset_of(listed)
     assert list(fileset["361106.Zee.2lep"]["files"]) == [str(skim / "MC" / "mc_361106.Zee.2lep.root")]
     assert list(fileset["410000.ttbar_lep.2lep"]["files"]) == ["root://h//mc_410000.ttbar_lep.2lep.root"]
+
+
+def test_one_file_or_address_is_a_fileset(skim):
+    path = skim / "MC" / "mc_361106.Zee.2lep.root"
+    assert list(fileset_of(path)["361106.Zee.2lep"]["files"]) == [str(path)]
+    address = "root://host//mc_361106.Zee.2lep.root"
+    assert list(fileset_of(address)["361106.Zee.2lep"]["files"]) == [address]
+
+
+def test_the_demo_sample_is_a_fileset_of_both_regions():
+    if not (DEMO / "catalog.yaml").is_file():
+        pytest.skip("the demo sample is not there")
+    fileset = fileset_of("demo")
+    assert {entry["metadata"]["sample"] for entry in fileset.values()} == {"demo-simulation"}
+    sources = {e["metadata"]["norm_source"] for e in fileset.values() if e["metadata"]["kind"] != "data"}
+    assert sources == {"catalog.yaml beside the files"}
+    assert {region for entry in fileset.values() for region in entry["metadata"]["regions"]} == set(BOTH)
 
 
 def test_a_coffea_fileset_is_read_again(tmp_path, skim):
