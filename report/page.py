@@ -13,10 +13,10 @@ import jinja2
 
 from fileset.exceptions import InputError
 from processors.histograms import load_histograms
-from report.gallery import Region, draw_inputs, draw_power, draw_scores, draw_training
+from report.gallery import Region, input_drawings, power_drawings, score_drawings, training_drawings
 from report.mathtext import to_html, to_plain
 from report.numbers import count, duration, significant
-from report.pictures import Picture
+from report.pictures import Drawing, render
 from report.processes import processes_of
 from report.settings import ReportSettings
 from report.style import Sample, luminosity_label, source_label
@@ -41,22 +41,20 @@ class _RegionView:
 
     name: str
     lumi: str
-    scores: list[Picture]
-    inputs: list[Picture]
-    more_inputs: list[Picture]
-    training: list[Picture]
-    power: list[Picture]
+    drawings: Mapping[str, list[Drawing]]
     yields: Table
     cutflow: Table
     signal_cutflow: Table | None
     datasets: Table
     power_table: Table | None
+    family_table: Table | None
+    process_table: Table | None
     background: Mapping[str, Any]
     has_signals: bool
     has_data: bool
     collapsed: list[str]
     glance: list[tuple[str, str]]
-    not_drawn: list[str]
+    by_family: bool
 
 
 def _read(path: Path, *, needed_from: str = "") -> dict[str, Any]:
@@ -92,22 +90,25 @@ def _models(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
 
 
 def _region_view(region: Region, cuts: list[str]) -> _RegionView:
-    """Draw and tabulate one region."""
+    """Tabulate one region and say what is drawn of it."""
     processes = processes_of(region.datasets)
     kinds = {process.kind for process in processes}
-    signals = region.evaluation.get("signals") or {}
-    inputs, more_inputs = draw_inputs(region)
+    signals, families, others = (
+        region.evaluation.get(kind) or {} for kind in ("signals", "families", "processes")
+    )
     yields = yields_table(region.name, region.datasets)
-    power = draw_power(region)
-    drawn = {picture.name.removeprefix(f"{region.name}_roc_") for picture in power}
+    inputs, more_inputs = input_drawings(region)
+    power = power_drawings(region)
     return _RegionView(
         name=region.name,
         lumi=to_html(luminosity_label(region.sample.lumi_pb)),
-        scores=draw_scores(region),
-        inputs=inputs,
-        more_inputs=more_inputs,
-        training=draw_training(region),
-        power=power,
+        drawings={
+            "scores": score_drawings(region),
+            "inputs": inputs,
+            "more_inputs": more_inputs,
+            "training": training_drawings(region),
+            "power": power,
+        },
         yields=yields,
         cutflow=cutflow_table(region.name, cuts, region.datasets),
         signal_cutflow=cutflow_table(region.name, cuts, region.datasets, kind="signal")
@@ -115,12 +116,14 @@ def _region_view(region: Region, cuts: list[str]) -> _RegionView:
         else None,
         datasets=datasets_table(region.name, region.datasets),
         power_table=power_table(region.name, signals, processes) if signals else None,
+        family_table=power_table(region.name, families, processes, kind="families") if families else None,
+        process_table=power_table(region.name, others, processes, kind="processes") if others else None,
         background=region.evaluation.get("background") or {},
         has_signals="signal" in kinds,
         has_data="data" in kinds,
         collapsed=[name for name, (card, _) in region.models.items() if card.get("collapsed")],
         glance=_glance(region, yields),
-        not_drawn=[name for name in signals if name not in drawn],
+        by_family=len(signals) > region.settings.max_power_figures,
     )
 
 
@@ -148,7 +151,8 @@ def _facts(run: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, Mapping):
             facts += _facts(value, f"{name}.")
         elif isinstance(value, list):
-            facts.append((name, ", ".join(str(item) for item in value)))
+            separator = " " if key == "command" else ", "
+            facts.append((name, separator.join(str(item) for item in value) or "none"))
         else:
             facts.append((name, "\u2013" if value is None else str(value)))
     return facts
@@ -176,12 +180,13 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def write_page(output: Path, *, settings: ReportSettings | None = None) -> Path:
+def write_page(output: Path, *, settings: ReportSettings | None = None, processes: int = 1) -> Path:
     """Draw every figure and write ``report/index.html``, which needs no other file and no network.
 
     Args:
         output: the output folder of a run, with at least ``select.json`` and ``histograms.json``.
         settings: what is drawn.
+        processes: how many draw at once; more than one needs a main module that is safe to import.
 
     Returns:
         The path of the page; the main picture of a region is ``figures/<region>_score.png`` beside it.
@@ -216,7 +221,6 @@ def write_page(output: Path, *, settings: ReportSettings | None = None) -> Path:
             },
             evaluation=(evaluation.get("regions") or {}).get(name) or {},
             models=_models(output / "models" / name),
-            folder=folder / "figures",
             settings=settings,
         )
         views.append(_region_view(region, list(part["cuts"])))
@@ -225,19 +229,23 @@ def write_page(output: Path, *, settings: ReportSettings | None = None) -> Path:
     for table in [missing_input, *(table for view in views for table in _tables(view))]:
         if table is not None:
             write_csv(table, folder / "tables")
+    drawings = [drawing for view in views for part in view.drawings.values() for drawing in part]
+    pictures = render(drawings, folder=folder / "figures", dpi=settings.png_dpi, processes=processes)
     page = folder / "index.html"
     page.write_text(
         _environment()
         .get_template("index.html.j2")
         .render(
             regions=views,
+            pictures=pictures,
             source=" and ".join(sorted({source_label(sample) for sample in samples})),
             dois=sorted({sample.doi for sample in samples if sample.doi}),
             open_data=any("atlas-open-data" in sample.kind for sample in samples),
             complete=complete,
             missing=missing_input,
             done=(selection.get("ledger") or {}).get("done"),
-            facts=_facts({key: value for key, value in run.items() if key != "timings"}),
+            facts=_facts({key: value for key, value in run.items() if key not in {"timings", "config"}}),
+            config=_facts(run.get("config") or {}),
             timings=_timings(run),
             blind_score=settings.blind_score,
         ),
@@ -249,4 +257,12 @@ def write_page(output: Path, *, settings: ReportSettings | None = None) -> Path:
 
 def _tables(view: _RegionView) -> list[Table | None]:
     """All tables of a region."""
-    return [view.yields, view.cutflow, view.signal_cutflow, view.datasets, view.power_table]
+    return [
+        view.yields,
+        view.cutflow,
+        view.signal_cutflow,
+        view.datasets,
+        view.power_table,
+        view.family_table,
+        view.process_table,
+    ]

@@ -2,16 +2,19 @@
 
 import base64
 import json
+import multiprocessing
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-__all__ = ["Picture", "save_picture"]
+__all__ = ["Drawing", "Picture", "render", "save"]
 
 # Two decimals of a point are far below what an eye or a printer resolves; the page becomes half as large.
 _LONG_NUMBER = re.compile(r"(-?\d+\.\d{2})\d+")
@@ -19,8 +22,27 @@ _COORDINATES = re.compile(r'\b(d|x|y|points)="[^"]*"', re.DOTALL)
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """A figure that is still to be drawn.
+
+    Attributes:
+        name: stem of its files.
+        title: caption on the page, HTML.
+        alt: what it shows, for those who cannot see it.
+        draw: makes the figure; it must survive the way to another process.
+        data: the numbers that it shows, in plain types.
+    """
+
+    name: str
+    title: str
+    alt: str
+    draw: Callable[[], Figure]
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Picture:
-    """A figure as the page needs it.
+    """A drawn figure as the page needs it.
 
     Attributes:
         name: stem of its files.
@@ -46,28 +68,16 @@ def _compact(svg: str) -> str:
     return re.sub(r">\s+<", "><", svg)
 
 
-def save_picture(
-    figure: Figure,
-    data: Mapping[str, Any],
-    *,
-    folder: Path,
-    name: str,
-    title: str,
-    alt: str,
-    dpi: int = 160,
-) -> Picture:
-    """Write a figure as SVG, PDF and PNG and its numbers as JSON.
+def save(drawing: Drawing, *, folder: Path, dpi: int = 160) -> Picture:
+    """Draw a figure, write it as SVG, PDF and PNG, and its numbers as JSON.
 
     Args:
-        figure: the figure.
-        data: the numbers drawn, in plain types.
-        folder: the folder ``figures`` beside the page.
-        name: stem of the files.
-        title: caption on the page, HTML.
-        alt: alternative text.
+        drawing: what is drawn.
+        folder: the existing folder ``figures`` beside the page.
         dpi: resolution of the PNG.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    figure = drawing.draw()
+    name = drawing.name
     buffer = StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = _compact(buffer.getvalue())
@@ -77,7 +87,38 @@ def save_picture(
     figure.savefig(
         folder / f"{name}.png", dpi=dpi, metadata={"Software": None}, pil_kwargs={"compress_level": 3}
     )
-    (folder / f"{name}.json").write_text(json.dumps(data) + "\n", encoding="utf-8")
+    (folder / f"{name}.json").write_text(json.dumps(drawing.data) + "\n", encoding="utf-8")
     links = tuple((form, f"{folder.name}/{name}.{form.lower()}") for form in ("PDF", "PNG", "SVG", "JSON"))
     encoded = base64.b64encode(svg.encode()).decode("ascii")
-    return Picture(name=name, title=title, alt=alt, svg=f"data:image/svg+xml;base64,{encoded}", links=links)
+    return Picture(
+        name=name,
+        title=drawing.title,
+        alt=drawing.alt,
+        svg=f"data:image/svg+xml;base64,{encoded}",
+        links=links,
+    )
+
+
+def render(
+    drawings: Sequence[Drawing], *, folder: Path, dpi: int = 160, processes: int = 1
+) -> dict[str, Picture]:
+    """Draw and save all figures.
+
+    Args:
+        drawings: of different names.
+        folder: where the files go; it is made.
+        dpi: resolution of the PNG files.
+        processes: how many draw at once; more than one needs a main module that is safe to import.
+
+    Returns:
+        The pictures by name.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    job = partial(save, folder=folder, dpi=dpi)
+    processes = min(processes, len(drawings) // 4)
+    if processes <= 1:
+        return {drawing.name: job(drawing) for drawing in drawings}
+    # Not forked: a process that has started TensorFlow's threads must not be.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=processes, mp_context=context) as pool:
+        return {picture.name: picture for picture in pool.map(job, drawings, chunksize=2)}

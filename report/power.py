@@ -173,6 +173,12 @@ def _auc_text(entry: Mapping[str, Any]) -> str:
     return f"{entry['auc']:.{places}f} ± {error:.{places}f}"
 
 
+def _curve(entry: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Points of a ROC curve that a logarithmic axis can show, (ε_B, ε_S)."""
+    eps_b, eps_s = np.asarray(entry["roc"]["eps_b"]), np.asarray(entry["roc"]["eps_s"])
+    return eps_b[eps_b > 0], eps_s[eps_b > 0]
+
+
 @styled
 def roc(
     entry: Mapping[str, Any], *, label: str, sample: Sample, n_eff: float | None = None, lowest: float = 1e-4
@@ -195,15 +201,13 @@ def roc(
     )
     colors = dict(zip((name for name in scores if name != SCORE), cycle(VARIABLE_COLORS), strict=False))
     if SCORE in scores:
-        curve = scores[SCORE]["roc"]
         ax.plot(
-            curve["eps_b"], curve["eps_s"], color=SCORE_COLOR, linewidth=2.4, zorder=4,
+            *_curve(scores[SCORE]), color=SCORE_COLOR, linewidth=2.4, zorder=4,
             label=f"{variable_label(SCORE)}  {_auc_text(scores[SCORE])}",
         )  # fmt: skip
     for name in singles:
-        curve = scores[name]["roc"]
         ax.plot(
-            curve["eps_b"], curve["eps_s"], color=colors[name], linewidth=1.1, zorder=3,
+            *_curve(scores[name]), color=colors[name], linewidth=1.1, zorder=3,
             linestyle=(0, (4, 1.5)),
             label=f"{variable_label(name)}  {_auc_text(scores[name])}",
         )  # fmt: skip

@@ -42,7 +42,9 @@ class ReportSettings(Settings):
         default=4, ge=0, description="largest number of signals laid over one stack when none are named"
     )
     max_power_figures: int = Field(
-        default=16, ge=0, description="largest number of signals per region that get their own ROC figure"
+        default=16,
+        ge=0,
+        description="largest number of signals per region that are drawn one by one; more are drawn by families",
     )
     blind_score: float | None = Field(
         default=None,

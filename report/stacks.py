@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 from hist.intervals import poisson_interval
 from matplotlib.axes import Axes
-from matplotlib.container import ErrorbarContainer
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
 from report.mathtext import to_plain
 from report.processes import (
@@ -34,7 +34,7 @@ __all__ = ["Stack", "draw_stack", "garwood_interval", "stack_contents", "stacked
 
 _SIGNAL_DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1.5, 1.5)))
 _BAND: dict[str, Any] = {"facecolor": "none", "edgecolor": "#555555", "hatch": "//////", "linewidth": 0.0}
-_LEFT, _WIDTH, _BOTTOM, _TOP = 0.135, 0.84, 0.112, 0.9
+_LEFT, _WIDTH, _BOTTOM, _TOP = 0.135, 0.828, 0.112, 0.9
 _RATIO_HEIGHT, _GAP = 0.185, 0.02
 
 
@@ -222,7 +222,7 @@ def _factor_text(factor: float) -> str:
     return f"{factor:g}"
 
 
-def _legend(ax: Axes, stack: Stack) -> float:
+def _legend(figure: Figure, ax: Axes, stack: Stack) -> float:
     """Put the legend at the top of the frame.
 
     Returns:
@@ -235,11 +235,14 @@ def _legend(ax: Axes, stack: Stack) -> float:
     columns = 3 if longest <= 17 and len(labels) > 6 else 2
     rows = ceil(len(labels) / columns)
     size = 10.5 if rows <= 6 and longest <= 30 else 9.5 if longest <= 36 else 8.5
-    ax.legend(
+    legend = ax.legend(
         handles, labels, loc="upper left", ncols=columns, fontsize=size, mode="expand",
         bbox_to_anchor=(0.015, 0.0, 0.97, 0.985), borderaxespad=0,
     )  # fmt: skip
-    return float(1 - (rows * size * 1.42 + 8) / (ax.bbox.height / ax.figure.dpi * 72))
+    # Rows with indices above each other are higher: their height must be measured.
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]  # matplotlib has no type
+    lower_end = legend.get_window_extent(renderer).y0
+    return float((lower_end - ax.bbox.y0) / ax.bbox.height) - 0.02
 
 
 def _set_log_range(ax: Axes, stack: Stack, heights: Floats, free: float) -> float:
@@ -264,11 +267,12 @@ def _set_log_range(ax: Axes, stack: Stack, heights: Floats, free: float) -> floa
     least = max(top * 1e-8, min(0.01 * float(heights.min()), top * 1e-3))
     low = 10.0 ** floor(log10(max(positive.min(), least)) + 1e-9)
     # The legend covers the top of the frame: what is drawn ends at this fraction of the (log) height.
-    span = (log10(top * 1.6) - log10(low)) / free
+    span = (log10(top * 1.2) - log10(low)) / free
     ax.set(yscale="log", ylim=(low, low * 10.0**span))
     ax.yaxis.set_major_locator(LogLocator(numticks=9))
-    ax.yaxis.set_minor_locator(LogLocator(subs=tuple(range(2, 10)) if span < 9 else (), numticks=90))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_minor_locator(
+        LogLocator(subs=tuple(range(2, 10)), numticks=90) if span < 8 else NullLocator()
+    )
     return float(low)
 
 
@@ -285,24 +289,24 @@ def _highest(stack: Stack, heights: Floats) -> float:
 
 
 def _draw_data(ax: Axes, stack: Stack, scale: Floats) -> None:
-    """Draw data divided by ``scale``, shape (n,), with Garwood bars.
-
-    An empty bin has no point; its upper bar is drawn where the simulation expects at least one event.
-    """
+    """Draw data divided by ``scale``, shape (n,), with Garwood bars; empty bins and ``scale`` 0 are left out."""
     if stack.data is None:
         return
     counts = stack.data.values
     low, high = garwood_interval(counts)
-    seen = stack.shown & (scale > 0) & ((counts > 0) | (stack.total.values >= 1.0))
+    seen = stack.shown & (scale > 0) & (counts > 0)
+    divisor = np.where(seen, scale, np.nan)
     centres = 0.5 * (stack.edges[1:] + stack.edges[:-1])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        heights = np.where(seen, counts / scale, np.nan)
-        bars = np.array([(counts - low) / scale, (high - counts) / scale])
-    bars[:, ~seen] = np.nan
-    container: ErrorbarContainer = ax.errorbar(
-        centres, heights, yerr=bars, fmt="o", color=DATA_COLOR, markersize=3.8, elinewidth=1.0, zorder=6
+    ax.errorbar(
+        centres,
+        counts / divisor,
+        yerr=[(counts - low) / divisor, (high - counts) / divisor],
+        fmt="o",
+        color=DATA_COLOR,
+        markersize=3.8,
+        elinewidth=1.0,
+        zorder=6,
     )
-    container.lines[0].set_ydata(np.where(counts > 0, heights, np.nan))
 
 
 def _draw_main(ax: Axes, stack: Stack, heights: Floats) -> None:
@@ -366,44 +370,57 @@ def _draw_ratio(ax: Axes, stack: Stack) -> None:
     )
     ax.axhline(1.0, color=INK, linewidth=0.8, zorder=1)
     _draw_data(ax, stack, np.nan_to_num(expected))
-    half = 0.5
+    low, high = 0.5, 1.5
     if stack.data is not None:
-        with np.errstate(invalid="ignore"):
-            ratio = np.where(stack.shown & (stack.data.values > 0), stack.data.values / expected, np.nan)
-        well_measured = np.abs(ratio - 1)[(stack.data.values > 10) & np.isfinite(ratio)]
-        half = 1.0 if len(well_measured) and well_measured.max() > 0.45 else 0.5
-        _mark_outside(ax, stack, ratio, 1 - half, 1 + half)
-    ax.set_ylim(1 - half, 1 + half)
+        low, high = _draw_extremes(ax, stack, stack.data.values, expected)
+    ax.set_ylim(low, high)
     ax.yaxis.set_major_locator(MaxNLocator(4, prune="both"))
     ax.set_ylabel("Data / MC", loc="center", fontsize=12)
 
 
-def _mark_outside(ax: Axes, stack: Stack, ratio: Floats, low: float, high: float) -> None:
-    """Point at ratios that lie outside the panel with a triangle at its edge."""
+def _draw_extremes(ax: Axes, stack: Stack, counts: Floats, expected: Floats) -> tuple[float, float]:
+    """Choose the range of the ratio, and point at what lies outside with a triangle at the edge.
+
+    An empty bin in which the simulation expects at least one event is a ratio of zero, with its upper bar.
+
+    Returns:
+        The smallest range that agrees with nine tenths of the data.
+    """
+    lower, upper = garwood_interval(counts)
+    seen = stack.shown & (expected > 0) & ((counts > 0) | (expected >= 1.0))
+    ratio = np.where(seen, counts / expected, np.nan)
+    for low, high in ((0.5, 1.5), (0.0, 2.0), (0.0, 4.0)):
+        outside = (lower / expected > high) | (upper / expected < low)
+        if outside[seen].sum() <= 0.1 * seen.sum():
+            break
     centres = 0.5 * (stack.edges[1:] + stack.edges[:-1])
+    empty = seen & (counts == 0)
+    ax.vlines(centres[empty], 0.0, upper[empty] / expected[empty], color=DATA_COLOR, linewidth=1.0, zorder=6)
     inset = 0.06 * (high - low)
-    for outside, level, marker in ((ratio > high, high - inset, "^"), (ratio < low, low + inset, "v")):
+    for beyond, level, marker in ((ratio > high, high - inset, "^"), (ratio <= low, low + inset, "v")):
         ax.plot(
-            centres[outside],
-            np.full(int(outside.sum()), level),
-            marker,
-            color=ALERT,
-            markersize=4.5,
-            zorder=7,
+            centres[beyond], np.full(int(beyond.sum()), level), marker, color=ALERT, markersize=4.5, zorder=7
         )
+    return low, high
 
 
-def _populated_range(stack: Stack) -> tuple[float, float]:
-    """The range of the axis that holds anything, and one bin more on each side: scores have no natural one."""
+def _shown_range(stack: Stack) -> tuple[float, float]:
+    """The range of the axis that is drawn: without long empty ends.
+
+    A score has no natural range: it is drawn where it has events, with one bin more on each side. Another
+    variable is cut only above, and only where more than a third of the axis would be empty.
+    """
     contents = [stack.total, *(spectrum for _, spectrum, _ in stack.signals)]
     if stack.data is not None:
         contents.append(stack.data)
     used = np.flatnonzero(np.any([spectrum.variances > 0 for spectrum in contents], axis=0))
+    bins = len(stack.edges) - 1
     if not len(used):
         return float(stack.edges[0]), float(stack.edges[-1])
-    return float(stack.edges[max(used[0] - 1, 0)]), float(
-        stack.edges[min(used[-1] + 2, len(stack.edges) - 1)]
-    )
+    first, last = (max(int(used[0]) - 1, 0), min(int(used[-1]) + 2, bins))
+    if not stack.held_out:
+        first, last = 0, bins if last > 2 * bins / 3 else last
+    return float(stack.edges[first]), float(stack.edges[last])
 
 
 def _notes(stack: Stack) -> str:
@@ -450,7 +467,7 @@ def draw_stack(stack: Stack, *, sample: Sample, log: bool = True, ratio: bool = 
     ax = figure.add_axes((_LEFT, bottom, _WIDTH, _TOP - bottom))
     heights, ylabel = _event_scale(stack.edges, stack.xlabel)
     _draw_main(ax, stack, heights)
-    free = _legend(ax, stack)
+    free = _legend(figure, ax, stack)
     if log:
         _set_log_range(ax, stack, heights, free)
     else:
@@ -458,7 +475,7 @@ def draw_stack(stack: Stack, *, sample: Sample, log: bool = True, ratio: bool = 
         ax.set_ylim(min(0.0, 1.2 * lowest_content), _highest(stack, heights) / free * 1.05 or 1.0)
         ax.yaxis.set_major_formatter(EngFormatter(sep=""))
     ax.set_ylabel(ylabel)
-    ax.set_xlim(*(_populated_range(stack) if stack.held_out else (stack.edges[0], stack.edges[-1])))
+    ax.set_xlim(*_shown_range(stack))
     _shade_blinded(ax, stack, text=not ratio)
     lowest = ax
     if ratio:

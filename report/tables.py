@@ -203,28 +203,48 @@ def _cut_cell(number: float, sumw: float, sumw2: float, *, strong: bool = False)
     return Cell(f"{measurement(sumw, error)}<br><small>{count(number)}</small>", sumw, error, strong=strong)
 
 
-def power_table(region: str, signals: Mapping[str, Mapping[str, Any]], processes: Sequence[Process]) -> Table:
+_POWER_CAPTIONS = {
+    "signals": "Power of the score for each signal",
+    "families": "Power of the score for each family of signals",
+    "processes": "Power of the score to tell each background process from all others",
+}
+
+
+def power_table(
+    region: str,
+    signals: Mapping[str, Mapping[str, Any]],
+    processes: Sequence[Process],
+    *,
+    kind: str = "signals",
+) -> Table:
     """AUC and signal efficiencies of the score, always beside the best single variable.
 
     Args:
         region: name of the region.
-        signals: the part ``signals`` of the region in ``evaluate.json``.
+        signals: the part ``kind`` of the region in ``evaluate.json``.
         processes: of the region, for names and colours.
+        kind: "signals", "families" or "processes".
     """
     points = sorted(
         {point for entry in signals.values() for point in entry["scores"].get(SCORE, {}).get("eps_s", {})},
         key=float,
         reverse=True,
     )
-    columns = ["Signal", "Events", "AUC,<br>score", "AUC,<br>best variable"]
+    columns = [
+        "Signal" if kind == "signals" else "Family" if kind == "families" else "Process",
+        "Events",
+        "AUC,<br>score",
+        "AUC,<br>best variable",
+    ]
     for point in points:
         power = f"ε<sub>S</sub> at ε<sub>B</sub> = {_power_of_ten(point)}"
         columns += [f"{power},<br>score", f"{power},<br>best variable"]
     colors = {process.key: process.color for process in processes}
+    colors |= {process.family: process.color for process in processes}
     rows = []
     for key, entry in signals.items():
         scores = entry["scores"]
-        label = signal_name(key, entry, processes)
+        label = signal_name(key, entry, processes) if kind == "signals" else str(entry["label"])
         color = colors.get(str(entry.get("process", key)), "")
         row = [Cell(to_html(label), to_plain(label), color=color), _count(entry["n"])]
         best = best_variable(scores)
@@ -240,10 +260,10 @@ def power_table(region: str, signals: Mapping[str, Mapping[str, Any]], processes
             row += _duel(at.get(SCORE, {}), at.get(best or "", {}), best, "value", "error")
         rows.append(row)
     return Table(
-        name=f"{region}_power",
-        caption="Power of the score for each signal, with the best single variable beside it: chosen for each "
-        "signal and column with knowledge of that signal, which the score does not have. The larger "
-        "of the two is emphasised.",
+        name=f"{region}_power" if kind == "signals" else f"{region}_power_{kind}",
+        caption=f"{_POWER_CAPTIONS[kind]}, with the best single variable beside it: chosen for each "
+        "row and column with knowledge of what it looks for, which the score does not have. The larger "
+        "of the two is emphasised. A dash stands where fewer than ten effective background events are left.",
         columns=columns,
         rows=rows,
     )

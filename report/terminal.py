@@ -90,10 +90,10 @@ def _area(score: Mapping[str, Any]) -> str:
 def power_table(region: str, result: Mapping[str, Any]) -> None:
     """Area under the ROC curve of each signal beside the best single variable: a region of evaluate.json."""
     rows = []
-    for key, signal in result["signals"].items():
+    for signal in result["signals"].values():
         scores = signal["scores"]
         best = max((name for name in scores if name != "score"), key=lambda name: scores[name]["auc"] or 0.0)
-        rows.append((key, _area(scores["score"]), best, _area(scores[best])))
+        rows.append((signal["process"], _area(scores["score"]), best, _area(scores[best])))
     header = ("signal", "AUC of the score", "best single variable", "its AUC")
     show_table(f"Region {region}: power against held-out background", header, rows)
 

@@ -45,6 +45,11 @@ def loss_curves(
         if history.get(key) is not None:
             ax.axhline(history[key], color=color, linestyle=":", linewidth=1.4, label=label)
             values.append(float(history[key]))
+    best = _best_epoch(history)
+    if best:
+        ax.axvline(
+            best, color=MUTED, linestyle=(0, (1, 2)), linewidth=1.2, label=f"Kept: epoch {best}", zorder=1
+        )
     low, high = (min(values), max(values)) if values else (0.1, 1.0)
     if low > 0 and high / low > 5:
         ax.set(yscale="log", ylim=(low / 1.3, high * (high / low) ** 0.45))
@@ -68,6 +73,12 @@ def loss_curves(
         )  # fmt: skip
     stamp(ax, sample, subtitle=f"model {name}" if name else "")
     return figure
+
+
+def _best_epoch(history: Mapping[str, Any]) -> int | None:
+    """The epoch with the smallest validation objective, whose weights are kept; None if not recorded."""
+    objective = history.get("val_objective") or history.get("val_loss") or []
+    return int(np.argmin(objective)) + 1 if len(objective) else None
 
 
 @styled
@@ -115,7 +126,7 @@ def architecture(layers: Sequence[tuple[int, str]], *, sample: Sample, name: str
                 fontsize=9.5, color=MUTED, rotation=38 if len(layers) > 7 else 0, rotation_mode="anchor")  # fmt: skip
     ax.set(xlim=(-0.6, len(layers) - 0.4), ylim=(-0.82, 0.68))
     ax.set_axis_off()
-    stamp(ax, sample, subtitle=f"model {name}, units and activation of each layer" if name else "")
+    stamp(ax, sample, subtitle=f"model {name}" if name else "")
     return figure
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import uhi.io.json
 
+from report.style import Sample
+
 LUMI = 10_064.0
 
 # group: (label, colour, events per inverse femtobarn, decay constants of met, mll, ht [GeV])
@@ -157,36 +159,58 @@ def _selection(
     return {"cuts": list(CUTS), "datasets": counted}
 
 
-def _evaluation(region: str, *, signals: bool) -> dict[str, Any]:
-    """The part of ``evaluate.json`` of one region."""
-    baselines = ("met_et", "mll", "mt2", "ht", "st", "meff", "lep1_pt")
-    eps_b = np.logspace(-4, 0, 60)
-    found = {}
-    for number, (process, (family, label, *_)) in enumerate(SIGNALS.items() if signals else ()):
-        scores = {}
-        for place, name in enumerate(("score", *baselines)):
-            auc = 0.97 - 0.06 * ((place * 3 + number * 2) % 8) - (0.12 if process == "C1N2_450_300" else 0)
-            power = (1 - auc) / auc
-            scores[name] = {
-                "auc": auc,
-                "auc_error": 0.002 + 0.001 * place,
-                "eps_s": {
-                    f"1e-{digit}": {
-                        "value": float(10 ** (-digit * power)),
-                        "error": float(0.03 * 10 ** (-digit * power)),
-                        "n_eff_background": 1_900 * 10.0**-digit,
-                    }
-                    for digit in (1, 2, 3)
-                },
-                "roc": {"eps_b": eps_b.tolist(), "eps_s": (eps_b**power).tolist()},
+def _scores(number: int) -> dict[str, Any]:
+    """Measures of the score and of the single variables for one signal, by the contract of ``evaluate.json``."""
+    eps_b = np.concatenate([[0.0], np.logspace(-4, 0, 60)])
+    scores = {}
+    for place, name in enumerate(("score", "met_et", "mll", "mt2", "ht", "st", "meff", "lep1_pt")):
+        auc = 0.97 - 0.06 * ((place * 3 + number * 2) % 8)
+        power = (1 - auc) / auc
+        points: dict[str, Any] = {
+            f"1e-{digit}": {
+                "value": float(10 ** (-digit * power)),
+                "error": float(0.03 * 10 ** (-digit * power)),
+                "n_eff_background": 1_900 * 10.0**-digit,
             }
-        found[process] = {
-            "family": family, "label": label, "process": process, "n": 3_000, "sumw": 40.0, "scores": scores,
-        }  # fmt: skip
+            for digit in (1, 2)
+        }
+        for digit in (3, 4):
+            n_eff = 1_900 * 10.0**-digit
+            points[f"1e-{digit}"] = {
+                "value": None, "error": None, "n_eff_background": n_eff, "unsupported": True,
+            }  # fmt: skip
+        scores[name] = {
+            "auc": auc,
+            "auc_error": 0.002 + 0.001 * place,
+            "eps_s": points,
+            "roc": {"eps_b": eps_b.tolist(), "eps_s": (eps_b**power).tolist()},
+        }
+    return scores
+
+
+def _evaluation(datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The part of ``evaluate.json`` of one region."""
+    sums = {"n": 3_000, "sumw": 40.0, "n_eff": 2_900.0}
+    signals: dict[str, Any] = {}
+    families: dict[str, Any] = {}
+    processes: dict[str, Any] = {}
+    for number, (name, facts) in enumerate(datasets.items()):
+        family = {"family": facts["group"], "label": facts["label"], "datasets": [name]}
+        entry = {**sums, "scores": _scores(number)}
+        if facts["kind"] == "signal":
+            signals[name] = {
+                "family": facts["group"], "label": facts["label"], "process": facts["process"],
+                "model": facts["model"], **entry,
+            }  # fmt: skip
+            families.setdefault(facts["group"], family | entry)
+        elif facts["kind"] == "background":
+            processes.setdefault(facts["group"], family | entry)
     return {
         "model": {"name": "table-small", "features": ["met_et", "mll"], "card": {}},
         "background": {"n": 16_000, "sumw": 172_000.0, "n_eff": 1_900.0},
-        "signals": found,
+        "signals": signals,
+        "families": families,
+        "processes": processes,
     }
 
 
@@ -252,10 +276,12 @@ def write_output(
         {"file": "mc_361102.Zjetsmumu.2lep.root", "start": 5_000, "stop": 10_000,
          "dataset": "361102.Zjetsmumu.2lep", "cause": "OSError: truncated"}
     ]  # fmt: skip
+    evaluated = {region: _evaluation(selection[region]["datasets"]) for region in regions}
     documents = {
         "run.json": {
             "format": 1, "config": {"seed": 1, "output": "out"}, "versions": {"coffea": "2026.9.0", "keras": "3.15.0"},
-            "git": "3464951", "fileset_hash": "xxh128:1234", "seeds": {"split": 1},
+            "command": ["run_analysis.py", "run"], "git": "3464951",
+            "fileset_hash": "xxh128:1234", "seeds": {"split": 1},
             "timings": {"select": 21.3, "train": 61.0},
         },
         "fileset.json": fileset,
@@ -263,7 +289,7 @@ def write_output(
             "format": 1, "complete": complete, "lumi_pb": dict.fromkeys(regions, LUMI), "regions": selection,
             "ledger": {"done": 40, "missing": missing},
         },
-        "evaluate.json": {"format": 1, "regions": {region: _evaluation(region, signals=signals) for region in regions}},
+        "evaluate.json": {"format": 1, "regions": evaluated},
     }  # fmt: skip
     for name, content in documents.items():
         (folder / name).write_text(json.dumps(content))
@@ -281,6 +307,24 @@ def datasets() -> dict[str, dict[str, Any]]:
 def histograms(datasets: dict[str, dict[str, Any]]) -> dict[str, hist.Hist]:
     """Histograms of the two-lepton region."""
     return fill_histograms(datasets, "2L")
+
+
+@pytest.fixture(scope="session")
+def evaluation(datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Evaluation of the two-lepton region."""
+    return _evaluation(datasets)
+
+
+@pytest.fixture(scope="session")
+def selection(datasets: dict[str, dict[str, Any]], histograms: dict[str, hist.Hist]) -> dict[str, Any]:
+    """The part of ``select.json`` of the two-lepton region."""
+    return _selection(datasets, histograms, "2L")
+
+
+@pytest.fixture(scope="session")
+def demo() -> Sample:
+    """What the demo's figures say."""
+    return Sample("demo-simulation", lumi_pb=LUMI, region="2L")
 
 
 @pytest.fixture(scope="session")

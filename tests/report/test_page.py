@@ -35,7 +35,8 @@ class _Elements(HTMLParser):
 
 @pytest.fixture(scope="session")
 def page(tmp_path_factory: pytest.TempPathFactory, output_writer: Any) -> Path:
-    return write_page(output_writer(tmp_path_factory.mktemp("demo"), regions=("2L",)))
+    output = output_writer(tmp_path_factory.mktemp("demo"), regions=("2L",))
+    return write_page(output, settings=ReportSettings(variables=("met_et", "ht"), png_dpi=60))
 
 
 @pytest.fixture(scope="session")
@@ -98,7 +99,7 @@ def test_the_page_says_what_the_demo_is(elements: _Elements) -> None:
 
 def test_real_files_without_signals_are_called_by_their_name(tmp_path: Path, output_writer: Any) -> None:
     output = output_writer(tmp_path, regions=("2L",), sample="atlas-open-data", signals=False)
-    page = write_page(output, settings=ReportSettings(variables=("met_et",)))
+    page = write_page(output, settings=ReportSettings(variables=("met_et",), png_dpi=60))
     elements = _Elements(page)
     assert "The real files contain no signal samples" in elements.text
     assert "ATLAS Open Data, for educational use" in elements.text
@@ -110,8 +111,8 @@ def test_real_files_without_signals_are_called_by_their_name(tmp_path: Path, out
 
 
 def test_an_incomplete_sample_and_a_collapsed_model_are_shouted(tmp_path: Path, output_writer: Any) -> None:
-    output = output_writer(tmp_path, regions=("2L",), complete=False, collapsed=True)
-    elements = _Elements(write_page(output, settings=ReportSettings(variables=(), max_power_figures=0)))
+    output = output_writer(tmp_path, regions=("2L",), complete=False, collapsed=True, signals=False)
+    elements = _Elements(write_page(output, settings=ReportSettings(variables=(), png_dpi=60)))
     assert "Incomplete sample" in elements.text
     assert "OSError: truncated" in elements.text
     assert "has collapsed" in elements.text
@@ -148,9 +149,22 @@ def test_histograms_of_another_selection_are_refused(tmp_path: Path, output_writ
         write_page(output)
 
 
-def test_the_same_run_gives_the_same_bytes(page: Path, tmp_path: Path, output_writer: Any) -> None:
-    settings = ReportSettings(variables=("met_et",), max_power_figures=0)
-    again = write_page(output_writer(tmp_path, regions=("2L",)), settings=settings)
-    for suffix in ("svg", "pdf", "png", "json"):
-        name = f"figures/2L_score.{suffix}"
-        assert (again.parent / name).read_bytes() == (page.parent / name).read_bytes()
+def test_the_same_run_gives_the_same_bytes_from_one_process_or_two(
+    tmp_path: Path, output_writer: Any
+) -> None:
+    settings = ReportSettings(variables=("met_et", "mll", "ht", "njet20", "mt2"), png_dpi=60)
+    pages = []
+    for processes in (1, 2):
+        output = output_writer(tmp_path / str(processes), regions=("2L",), signals=False)
+        pages.append(write_page(output, settings=settings, processes=processes))
+    for path in sorted((pages[0].parent / "figures").iterdir()):
+        assert path.read_bytes() == (pages[1].parent / "figures" / path.name).read_bytes(), path.name
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+
+
+def test_many_signals_are_drawn_by_families(tmp_path: Path, output_writer: Any) -> None:
+    output = output_writer(tmp_path, regions=("2L",))
+    page = write_page(output, settings=ReportSettings(variables=(), max_power_figures=4, png_dpi=60))
+    drawn = {path.stem for path in (page.parent / "figures").glob("2L_roc_*.png")}
+    assert drawn == {f"2L_roc_{family}" for family in ("SUSYC1N2", "Zprime_ee", "RS_G_ZZ", "dmV_Zll")}
+    assert "figures show families" in _Elements(page).text

@@ -1,0 +1,54 @@
+"""Tables add up, and their CSV files hold the unrounded numbers."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from report.tables import cutflow_table, missing_table, write_csv, yields_table
+
+
+def test_yields_add_up_over_datasets_and_groups(selection: dict[str, Any]) -> None:
+    datasets = selection["datasets"]
+    table = yields_table("2L", datasets)
+    expected = sum(entry["sumw"] for entry in datasets.values() if entry["kind"] == "background")
+    background, data, ratio = table.totals
+    assert background[-1].value == pytest.approx(expected)
+    assert background[-1].error == pytest.approx(
+        sum(entry["sumw2"] for entry in datasets.values() if entry["kind"] == "background") ** 0.5
+    )
+    observed = sum(entry["sumw"] for entry in datasets.values() if entry["kind"] == "data")
+    assert data[-1].value == observed
+    assert ratio[-1].value == pytest.approx(observed / expected)
+    shown = [row[-1].value for row in table.rows if row[1].value == "background"]
+    assert sum(float(value or 0) for value in shown) == pytest.approx(expected)
+
+
+def test_a_cutflow_starts_with_all_and_falls_to_the_yield(selection: dict[str, Any]) -> None:
+    table = cutflow_table("2L", selection["cuts"], selection["datasets"])
+    assert [row[0].value for row in table.rows] == selection["cuts"]
+    place = table.columns.index("Background")
+    sums = [float(row[place].value or 0) for row in table.rows]
+    assert sums == sorted(sums, reverse=True)
+    assert sums[-1] == pytest.approx(
+        float(yields_table("2L", selection["datasets"]).totals[0][-1].value or 0)
+    )
+    assert len(table.columns) == len(table.rows[0])
+
+
+def test_a_csv_file_has_the_numbers_and_errors_unrounded(selection: dict[str, Any], tmp_path: Path) -> None:
+    table = yields_table("2L", selection["datasets"])
+    with write_csv(table, tmp_path).open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == len(table.rows) + len(table.totals)
+    assert float(lines[0]["Σw ± error"]) == table.rows[0][-1].value
+    assert float(lines[0]["Σw ± error (error)"]) == table.rows[0][-1].error
+    assert all(set(line) == set(lines[0]) for line in lines)
+
+
+def test_missing_ranges_are_listed_with_their_cause() -> None:
+    entry = {"file": "a.root", "start": 5, "stop": 10, "dataset": "1.A.2lep", "cause": "OSError: <gone>"}
+    ((dataset, file, events, cause),) = missing_table([entry]).rows
+    assert (dataset.value, file.value, events.html) == ("1.A.2lep", "a.root", "5 to 10")
+    assert cause.html == "OSError: &lt;gone&gt;"
