@@ -231,6 +231,8 @@ def _checked(analysis: Analysis, workers: "Workers") -> Any:
             audit = check(
                 fileset,
                 strict=analysis.strict,
+                checksums=analysis.fileset.checksums,
+                photons=analysis.rmm.write and analysis.rmm.photons > 0,
                 cache=output / "audit-cache.json",
                 map=workers.map,
                 progress=lambda done, total: tick(done, total, ""),

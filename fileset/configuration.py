@@ -111,7 +111,7 @@ def commented_yaml(settings: BaseModel, *, indent: int = 0) -> str:
     Where a `preset` gives the others their values, these stand behind a `#`: written out they would overrule every
     other preset that a flag may name.
     """
-    lines = []
+    lines: list[str] = []
     has_preset = "preset" in type(settings).model_fields
     pad = "  " * indent
     for name, field in type(settings).model_fields.items():
