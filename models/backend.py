@@ -14,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from fileset.exceptions import InputError
+
 __all__ = ["compiled", "start", "versions", "xla"]
 
 logger = logging.getLogger(__name__)
@@ -30,15 +32,22 @@ def start(threads: int | None = None) -> str:
 
     Returns:
         The name of the backend.
+
+    Raises:
+        InputError: the backend that KERAS_BACKEND asks for is not installed.
     """
     if "keras" in sys.modules:
         return _limit_threads(threads)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _quiet_stderr():
-        import keras  # noqa: PLC0415
+    try:
+        with _quiet_stderr():
+            import keras  # noqa: PLC0415
 
-        name = _limit_threads(threads)
-        keras.ops.zeros(1)
+            name = _limit_threads(threads)
+            keras.ops.zeros(1)
+    except ImportError as error:
+        msg = f"Keras cannot start its backend ({error}): install it or set KERAS_BACKEND=tensorflow"
+        raise InputError(msg) from error
     return name
 
 

@@ -9,8 +9,9 @@ the shards.
 import json
 import logging
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -40,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 MANIFEST_FORMAT = 1
 IDENTITY = ("channelNumber", "runNumber", "eventNumber")
-CHUNK_ROWS = 65_536  # rows that are read, scaled or evaluated at a time
+CHUNK_ROWS = 16_384  # rows that are read, scaled or evaluated at a time
 _POWERS: dict[str, float] = {"physical": 1.0, "sqrt": 0.5, "unweighted": 0.0}
 
 
@@ -63,14 +64,11 @@ class Chunk(NamedTuple):
         """Some of the events: a slice (views), a mask or an array of indices (copies)."""
         return Chunk(self.features[which], self.training_weight[which], self.weight[which])
 
-    @staticmethod
-    def join(chunks: "list[Chunk]") -> "Chunk":
-        """All events of several chunks."""
-        return Chunk(
-            np.concatenate([chunk.features for chunk in chunks]),
-            np.concatenate([chunk.training_weight for chunk in chunks]),
-            np.concatenate([chunk.weight for chunk in chunks]),
-        )
+    def put(self, places: NDArray[np.intp], events: "Chunk") -> None:
+        """Overwrite the events at some places."""
+        self.features[places] = events.features
+        self.training_weight[places] = events.training_weight
+        self.weight[places] = events.weight
 
 
 class BackgroundSample(Protocol):
@@ -158,11 +156,8 @@ class _Reader:
 
     def open(self, shard: _Shard) -> pq.ParquetFile:
         """The shard's file, after a look at its rows and columns."""
-        try:
-            file = pq.ParquetFile(shard.path)
-        except (OSError, pa.ArrowInvalid) as error:
-            msg = f"cannot read shard {shard.path} ({error}): run the stage select again"
-            raise FailureError(msg) from error
+        with _named_errors(shard):
+            file = pq.ParquetFile(shard.path, pre_buffer=True)
         if file.metadata.num_rows != shard.rows:
             msg = (
                 f"shard {shard.path} has {file.metadata.num_rows} rows where the manifest has {shard.rows}: "
@@ -177,20 +172,25 @@ class _Reader:
 
     def identity(self, shard: _Shard) -> tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.float64]]:
         """Hash of the identity, index of the split and physical weight of the shard's events."""
-        return self._identity(self.open(shard).read(columns=[*IDENTITY, "weight"]), shard)
+        with _named_errors(shard):
+            table = self.open(shard).read(columns=[*IDENTITY, "weight"])
+        return self._identity(table, shard)
 
     def row_group(
-        self, shard: _Shard, group: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float64]]:
-        """Features, index of the split and physical weight of one row group."""
-        table = self.open(shard).read_row_group(group, columns=[*IDENTITY, "weight", *self.columns])
-        _, split, weight = self._identity(table, shard)
-        return self._features(table, shard), split, weight
+        self, shard: _Shard, group: int, split: str
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Features and physical weight of those events of one row group that are in a split."""
+        with _named_errors(shard):
+            table = self.open(shard).read_row_group(group, columns=[*IDENTITY, "weight", *self.columns])
+        _, index, weight = self._identity(table, shard)
+        chosen = np.flatnonzero(index == SPLITS.index(split))
+        return self._features(table, shard, chosen), weight[chosen]
 
     def features(self, shard: _Shard) -> Iterator[NDArray[np.float32]]:
         """Features of the shard's events, some rows at a time."""
-        for batch in self.open(shard).iter_batches(batch_size=CHUNK_ROWS, columns=self.columns):
-            yield self._features(pa.Table.from_batches([batch]), shard)
+        with _named_errors(shard):
+            for batch in self.open(shard).iter_batches(batch_size=CHUNK_ROWS, columns=self.columns):
+                yield self._features(pa.Table.from_batches([batch]), shard, slice(None))
 
     def _identity(
         self, table: pa.Table, shard: _Shard
@@ -202,15 +202,25 @@ class _Reader:
             raise FailureError(msg)
         return identity_hash(*identity, seed=0), split_of(*identity, seed=self.seed), weight
 
-    def _features(self, table: pa.Table, shard: _Shard) -> NDArray[np.float32]:
-        features = np.empty((table.num_rows, len(self.columns)), dtype=np.float32)
-        for index, name in enumerate(self.columns):
-            features[:, index] = table[name].to_numpy()
-        if not np.isfinite(features).all():
-            name = self.columns[int(np.argmin(np.isfinite(features).all(axis=0)))]
+    def _features(self, table: pa.Table, shard: _Shard, rows: Any) -> NDArray[np.float32]:
+        # Column by column into rows of memory and transposed at once: six times as fast as row by row.
+        columns = np.array([table[name].to_numpy()[rows] for name in self.columns], dtype=np.float32)
+        finite = np.isfinite(columns).all(axis=1)
+        if not finite.all():
+            name = self.columns[int(np.argmin(finite))]
             msg = f"column {name!r} of shard {shard.path} holds a value that is not finite: run select again"
             raise FailureError(msg)
-        return features
+        return np.ascontiguousarray(columns.T)
+
+
+@contextmanager
+def _named_errors(shard: _Shard) -> Iterator[None]:
+    """What Arrow cannot read becomes one sentence with the shard's name."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        msg = f"cannot read shard {shard.path} ({error}): run the stage select again"
+        raise FailureError(msg) from error
 
 
 @dataclass(frozen=True)
@@ -315,6 +325,7 @@ class ShardStream:
     buffer_rows: int
     readers: int = 2
     scaler: Scaling | None = None
+    groups: list[tuple[_Shard, int]] = field(default_factory=list, repr=False)
 
     def scale(self, scaler: Scaling) -> None:
         """Scale features as they are read."""
@@ -327,38 +338,39 @@ class ShardStream:
     def batches(self, batch_size: int, rng: np.random.Generator) -> Iterator[Chunk]:
         """One epoch over the training split; see `BackgroundSample`."""
         groups = self._row_groups()
-        groups = [groups[index] for index in rng.permutation(len(groups))]
-        held: list[Chunk] = []
-        n_held = 0
-        for chunk in self._read("train", groups):
-            held.append(chunk)
-            n_held += len(chunk.weight)
-            if n_held < max(self.buffer_rows, 2 * batch_size):
-                continue
-            # Half of the buffer leaves, so that events of distant row groups meet.
-            n_out = n_held // 2 // batch_size * batch_size
-            held = yield from self._emit(held, n_out, batch_size, rng)
-            n_held -= n_out
-        if held:
-            yield from self._emit(held, n_held // batch_size * batch_size, batch_size, rng)
-
-    @staticmethod
-    def _emit(
-        held: list[Chunk], n_out: int, batch_size: int, rng: np.random.Generator
-    ) -> Generator[Chunk, None, list[Chunk]]:
-        """Shuffle the buffer, give `n_out` events away in batches and return what stays."""
-        whole = Chunk.join(held)
-        order = rng.permutation(len(whole.weight))
-        for start in range(0, n_out, batch_size):
-            yield whole.take(order[start : start + batch_size])
-        return [whole.take(order[n_out:])]
+        shuffled = [groups[index] for index in rng.permutation(len(groups))]
+        size = max(min(self.buffer_rows, self.rows["train"]), 2 * batch_size)
+        pool = Chunk(
+            np.empty((size, len(self.columns)), np.float32), np.empty(size, np.float32), np.empty(size)
+        )
+        free, order, used = np.arange(size), rng.permutation(size), 0
+        for chunk in self._read("train", shuffled):
+            start = 0
+            while start < len(chunk.weight):
+                slots = free[: len(chunk.weight) - start]
+                pool.put(slots, chunk.take(slice(start, start + len(slots))))
+                start, free = start + len(slots), free[len(slots) :]
+                if len(free):
+                    continue
+                # Full: a random batch leaves and makes room. Newcomers wait for the next permutation, which
+                # comes when half of the places were emptied, so that events of distant row groups meet.
+                if used + batch_size > max(size // 2, batch_size):
+                    order, used = rng.permutation(size), 0
+                free = order[used : used + batch_size]
+                used += batch_size
+                yield pool.take(free)
+        rest = rng.permutation(np.setdiff1d(np.arange(size), free))
+        for start in range(0, len(rest) - batch_size + 1, batch_size):
+            yield pool.take(rest[start : start + batch_size])
 
     def _row_groups(self) -> list[tuple[_Shard, int]]:
-        return [
-            (shard, group)
-            for shard in self.reader.shards
-            for group in range(self.reader.open(shard).metadata.num_row_groups)
-        ]
+        if not self.groups:
+            self.groups = [
+                (shard, group)
+                for shard in self.reader.shards
+                for group in range(self.reader.open(shard).metadata.num_row_groups)
+            ]
+        return self.groups
 
     def _read(self, split: str, groups: list[tuple[_Shard, int]]) -> Iterator[Chunk]:
         """Read ahead in threads (Arrow releases the interpreter's lock), in the order of `groups`."""
@@ -374,9 +386,7 @@ class ShardStream:
                     yield chunk
 
     def _load(self, split: str, shard: _Shard, group: int) -> Chunk:
-        features, index, weight = self.reader.row_group(shard, group)
-        chosen = index == SPLITS.index(split)
-        features, weight = features[chosen], weight[chosen]
+        features, weight = self.reader.row_group(shard, group, split)
         if self.scaler is not None and len(features):
             features = self.scaler.transform(features)
         return Chunk(features, self.weights(weight, shard.dataset), weight)
@@ -424,8 +434,7 @@ def open_background(
     for shard in shards:
         _, split, weight = reader.identity(shard)
         sums.add(shard.dataset, split, weight)
-    # The buffer, its concatenated copy and the batches on their way share the budget.
-    buffer_rows = max(1, int(memory_mb * 1e6 / (4 * len(columns)) / 3))
+    buffer_rows = max(1, int(memory_mb * 1e6 / (4 * len(columns))))
     logger.info("streaming %.0f MB of features through a buffer of %d events", size_mb, buffer_rows)
     return ShardStream(
         columns, names, sums.rows(), sums.sumw(), reader, sums.weights(manifest["region"]), buffer_rows

@@ -10,7 +10,7 @@ from models.settings import TrainingSettings
 from models.stream import open_background
 from models.training import train
 
-QUICK = TrainingSettings(epochs=2)
+QUICK = TrainingSettings(epochs=2, min_steps=4)
 SEED = 11
 
 
@@ -25,9 +25,9 @@ def test_a_linear_autoencoder_finds_the_error_of_principal_components(tmp_path, 
         decoder=(),
         decoder_activations=("linear",),
         weighting="unweighted",
-        learning_rate=0.02,
-        batch_size=256,
+        learning_rate=0.1,
         epochs=80,
+        min_steps=16,
         patience=None,
     )
     bundle = train(manifest, features="table", settings=settings, seed=SEED, output=tmp_path)
@@ -161,7 +161,7 @@ def test_thresholds_have_the_stated_efficiency_on_held_out_background(trained, f
 
 def test_training_streams_what_does_not_fit_into_memory(tmp_path, manifest, monkeypatch):
     monkeypatch.setattr("models.stream._in_memory", None)  # would fail if it were called
-    streamed = TrainingSettings.model_construct(**(QUICK.model_dump() | {"memory_mb": 0}))
+    streamed = TrainingSettings(epochs=4).model_copy(update={"memory_mb": 0})
     bundles = [
         train(manifest, features="table", settings=streamed, seed=SEED, output=tmp_path / str(index))
         for index in range(2)
