@@ -48,7 +48,13 @@ def loss_curves(
     best = _best_epoch(history)
     if best:
         ax.axvline(
-            best, color=MUTED, linestyle=(0, (1, 2)), linewidth=1.2, label=f"Kept: epoch {best}", zorder=1
+            best,
+            color=MUTED,
+            linestyle=(0, (1, 2)),
+            linewidth=1.2,
+            ymax=0.72,
+            label=f"Kept: epoch {best}",
+            zorder=1,
         )
     low, high = (min(values), max(values)) if values else (0.1, 1.0)
     if low > 0 and high / low > 5:

@@ -77,6 +77,7 @@ def _events(name: str, content: dict[str, Any], region: str) -> tuple[np.ndarray
     if content["kind"] == "signal":
         *_, rate, centre = SIGNALS[content["process"]]
         expected, size = rate * lumi, 3_000
+        resonant = np.zeros(size, dtype=bool)
         decay, score = (150.0, 120.0, 300.0), rng.normal(centre, 0.45, size)
     else:
         groups = [content["group"]] if content["kind"] == "background" else list(BACKGROUNDS)
@@ -89,6 +90,7 @@ def _events(name: str, content: dict[str, Any], region: str) -> tuple[np.ndarray
             size = 0
         which = rng.choice(len(groups), size=size, p=rates / rates.sum() if rates.sum() else None)
         table = np.array([BACKGROUNDS[group][3] for group in groups])[which] if size else np.zeros((0, 3))
+        resonant = np.isin(np.array(groups)[which], ["Zjets", "diboson"])
         decay = tuple(table.T)
         score = rng.normal(np.array([BACKGROUNDS[group][4] for group in groups])[which], 0.28)
         score = score + rng.exponential(0.12, size)
@@ -98,8 +100,8 @@ def _events(name: str, content: dict[str, Any], region: str) -> tuple[np.ndarray
     flavour = rng.choice([6, 7, 8], size) if region == "2L" else rng.choice([0, 1, 2, 3], size)
     split = rng.choice(["train", "validation", "test"], size, p=[0.64, 0.16, 0.2])
     met, mll, ht = (rng.exponential(scale, size) for scale in decay)
-    if content["group"] in {"Zjets", "diboson"}:
-        mll = rng.normal(91.2, 3.0, size) + rng.exponential(4.0, size) * rng.choice([-1, 1], size)
+    peak = rng.normal(91.2, 3.0, size) + rng.exponential(4.0, size) * rng.choice([-1, 1], size)
+    mll = np.where(resonant, peak, mll)
     return weight, flavour, split, met, mll, ht, rng.poisson(ht / 60.0), score
 
 
