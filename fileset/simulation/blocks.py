@@ -151,7 +151,7 @@ def simulate_block(block: Block) -> BlockResult:
             events = events[window[np.asarray(events["index"])]]
             for skim in wanted:
                 found[skim].append(skimmed(events, skim))
-        for skim in block.passes:  # noqa: PLC0206 - two dictionaries with the same keys
+        for skim in block.passes:
             chosen = _one_of_each(found[skim], drawing)
             accepted[skim].append(ak.with_field(chosen, chosen["number"] + block.first + start + 1, "number"))
     events_of = {skim: ak.concatenate(parts) for skim, parts in accepted.items()}

@@ -34,14 +34,14 @@ def _overlaps(
     lepton_eta: Floats,
     lepton_phi: Floats,
     jet_event: Integers,
-    jet_pt: Floats,
+    jet_true_pt: Floats,
     jet_eta: Floats,
     jet_phi: Floats,
 ) -> tuple[Booleans, Booleans]:
     """Which leptons and jets survive.
 
-    A jet within ΔR < 0.2 of an electron (muon) with less than twice (half) its pT is that lepton; then a
-    lepton within ΔR < 0.4 of a remaining jet belongs to the jet.
+    A jet within ΔR < 0.2 of an electron (muon) with less than 1.2 (0.4) times its pT is that lepton's own;
+    then a lepton within ΔR < 0.4 of a remaining jet belongs to the jet.
     """
     keep_lepton = np.ones(len(lepton_event), dtype=np.bool_)
     keep_jet = np.ones(len(jet_event), dtype=np.bool_)
@@ -49,13 +49,13 @@ def _overlaps(
         for n in range(len(lepton_event)):
             first = np.searchsorted(jet_event, lepton_event[n])
             last = np.searchsorted(jet_event, lepton_event[n] + 1)
-            share = 2.0 if electron[n] else 0.5
+            share = 1.2 if electron[n] else 0.4
             for k in range(first, last):
                 if not keep_jet[k] or abs(jet_eta[k]) > 2.8:
                     continue
                 d_phi = abs((jet_phi[k] - lepton_phi[n] + np.pi) % (2 * np.pi) - np.pi)
                 distance2 = (jet_eta[k] - lepton_eta[n]) ** 2 + d_phi**2
-                if step == 0 and distance2 < 0.04 and jet_pt[k] < share * lepton_pt[n]:
+                if step == 0 and distance2 < 0.04 and jet_true_pt[k] < share * lepton_pt[n]:
                     keep_jet[k] = False
                 elif step == 1 and distance2 < 0.16:
                     keep_lepton[n] = False
@@ -63,7 +63,7 @@ def _overlaps(
 
 
 def _sum(event: Integers, values: Floats, n_events: int) -> Floats:
-    return np.bincount(event, weights=values, minlength=n_events)
+    return np.bincount(event, weights=values, minlength=n_events).astype(np.float64, copy=False)
 
 
 def missing_momentum(
@@ -169,11 +169,11 @@ def detect(
         leptons.eta,
         leptons.phi,
         jets.event,
-        jets.pt,
+        np.hypot(jets.true_px, jets.true_py),
         jets.eta,
         jets.phi,
     )
-    leptons, jets = leptons[keep_lepton], jets[keep_jet]
+    leptons, jets = leptons[keep_lepton], jets[keep_jet & jets.accepted]
     n_events = len(particles)
     met, met_phi = missing_momentum(particles, leptons, jets, rng)
     fired = np.zeros((2, n_events), dtype=bool)

@@ -4,6 +4,7 @@ Work is cut into blocks (blocks.py) that any `map` may run: the built-in one, a 
 submits to a Dask cluster. The order of results is the order of blocks, so the files do not depend on it.
 """
 
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -32,10 +33,10 @@ DATA_RUN = 299000  # a number within period A that no recorded run has
 # Independent events generated for the pseudo-data per event of the luminosity: without and with repeated
 # passes, where an event may be accepted more than once but is drawn once.
 MARGIN = (1.3, 2.5)
-_ONES = (
-    "scaleFactor_PILEUP scaleFactor_ELE scaleFactor_MUON scaleFactor_PHOTON scaleFactor_TAU scaleFactor_BTAG "
-    "scaleFactor_LepTRIGGER scaleFactor_PhotonTRIGGER"
-).split()
+_ONES = [
+    f"scaleFactor_{what}"
+    for what in ("PILEUP", "ELE", "MUON", "PHOTON", "TAU", "BTAG", "LepTRIGGER", "PhotonTRIGGER")
+]
 _TRUTH = ("lep_truthMatched", "jet_trueflav", "jet_truthMatched")
 _SYSTEMATICS = ("lep_pt_syst", "jet_pt_syst", "met_et_syst")
 
@@ -71,7 +72,7 @@ def plan(
     total = max(wanted.values(), default=0)
     edges = sorted({0, *wanted.values(), *range(0, total, settings.block_size)})
     edges = [edge for edge in edges if edge <= total]
-    for number, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for number, (first, last) in enumerate(itertools.pairwise(edges)):
         passes = {skim: process.passes.get(skim, 1) for skim, n in wanted.items() if n >= last}
         blocks.append(
             Block(
@@ -258,7 +259,7 @@ def simulate(
     settings: SimulationSettings,
     *,
     output: Path,
-    map: BlockMap = map,  # noqa: A002 - the contract's name
+    map: BlockMap = map,
     progress: Progress | None = None,
 ) -> Path:
     """Simulate a sample in the release's layout.

@@ -16,6 +16,7 @@ Integers = npt.NDArray[np.int64]
 
 RADIUS = 0.4
 MIN_PT = 20.0  # GeV
+OVERLAP_PT = 12.0  # GeV: leptons in jets as soft as this are theirs
 MAX_ETA = 2.5  # as in the release
 JVT_CUT = 0.59  # below it jets with pT < 60 GeV and |η| < 2.4 are dropped, as in the release
 JVT_EFFICIENCY = 0.92
@@ -38,8 +39,10 @@ MV2C10: dict[int, tuple[tuple[float, ...], tuple[float, ...]]] = {
         (0.0, 0.10, 0.30, 0.60, 0.85, 0.955, 0.982, 0.995, 1.0),
     ),
     0: (
-        (-1.0, -0.96, -0.944, -0.927, -0.888, -0.813, -0.633, -0.31, -0.029, 0.1758475, 0.645925, 0.8244273)
-        + (0.9349, 1.0),
+        (
+            *(-1.0, -0.96, -0.944, -0.927, -0.888, -0.813, -0.633, -0.31, -0.029),
+            *(0.1758475, 0.645925, 0.8244273, 0.9349, 1.0),
+        ),
         (0.0, 0.01, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.970, 0.9925, 0.9974, 0.99935, 1.0),
     ),
 }
@@ -65,6 +68,9 @@ class Jets:
     flavour: Integers  # 5, 4, 15 or 0
     score: Floats
     jvt: Floats
+    accepted: npt.NDArray[
+        np.bool_
+    ]  # above 20 GeV and passing JVT; the others only take part in overlap removal
 
     def __getitem__(self, chosen: npt.NDArray[np.generic]) -> "Jets":
         """The chosen jets, by mask or index."""
@@ -98,6 +104,7 @@ def cluster(particles: Particles, events: Integers) -> dict[str, npt.NDArray[np.
         "E": particles.e[use],
     }
     inputs = ak.unflatten(ak.zip(columns, with_name="Momentum4D"), counts)
+    fastjet._swig.ClusterSequence.set_fastjet_banner_stream(None)  # the output belongs to the user
     sequence = fastjet.ClusterSequence(inputs, fastjet.JetDefinition(fastjet.antikt_algorithm, RADIUS))
     jets = sequence.inclusive_jets(min_pt=8.0)
     flat = {k: np.asarray(ak.flatten(jets[k])) for k in ("px", "py", "pz", "E")}
@@ -151,12 +158,12 @@ def jvt_score(pt: Floats, eta: Floats, rng: np.random.Generator) -> Floats:
 
 
 def jet_resolution(pt: Floats) -> Floats:
-    """σ(pT)/pT: noise 3.5 GeV/pT ⊕ 75 %/√pT ⊕ 4 %."""
+    """Relative resolution of the transverse momentum: noise 3.5 GeV/pT ⊕ 75 %/√pT ⊕ 4 %."""
     return np.asarray(np.sqrt((3.5 / pt) ** 2 + 0.75**2 / pt + 0.04**2))
 
 
 def reconstruct_jets(particles: Particles, events: Integers, rng: np.random.Generator) -> Jets:
-    """Jets above 20 GeV within |η| < 4.5 of the chosen events, with those of pile-up within |η| < 2.5."""
+    """Jets above 12 GeV within |η| < 4.5 of the chosen events, with those of pile-up within |η| < 2.5."""
     truth = cluster(particles, events)
     px, py, pz, e = (truth[k].astype(np.float64) for k in ("px", "py", "pz", "E"))
     pt = np.hypot(px, py)
@@ -191,9 +198,9 @@ def reconstruct_jets(particles: Particles, events: Integers, rng: np.random.Gene
         "flavour": np.concatenate([flavour, zeros.astype(np.int64)]),
         "jvt": np.concatenate([jvt, rng.uniform(JVT_CUT, 1.0, m)]),
     }
-    good = (columns["pt"] > MIN_PT) & (np.abs(columns["eta"]) < 4.5)
+    good = (columns["pt"] > OVERLAP_PT) & (np.abs(columns["eta"]) < 4.5)
     subject = (columns["pt"] < 60) & (np.abs(columns["eta"]) < 2.4) & (columns["true_px"] != 0)
-    good &= ~subject | (rng.random(len(good)) < JVT_EFFICIENCY)
+    columns["accepted"] = (columns["pt"] > MIN_PT) & (~subject | (rng.random(len(good)) < JVT_EFFICIENCY))
     chosen = np.flatnonzero(good)
     chosen = chosen[np.lexsort((-columns["pt"][chosen], columns["event"][chosen]))]
     columns = {k: v[chosen] for k, v in columns.items()}

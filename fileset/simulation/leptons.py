@@ -5,6 +5,7 @@ impact parameters and identification follow the real simulated Z and tt̄ files 
 """
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numba
 import numpy as np
@@ -17,12 +18,13 @@ __all__ = ["Candidates", "Leptons", "candidates_of", "reconstruct_leptons"]
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
+Columns = dict[str, npt.NDArray[Any]]
 
 MIN_PT = 7.0  # GeV, as in the release
 MAX_ETA = {11: 2.47, 13: 2.7}
 CRACK = (1.37, 1.52)  # |η| between barrel and endcap calorimeter: no electrons
-FAKE_FROM_HADRON = {11: 5.0e-3, 13: 2.5e-3}  # per charged hadron above MIN_PT
-FAKE_FROM_PHOTON = 3.0e-2  # converted photon taken for an electron, per photon above MIN_PT
+FAKE_FROM_HADRON = {11: 1.2e-2, 13: 7.0e-3}  # per charged hadron above MIN_PT
+FAKE_FROM_PHOTON = 6.0e-2  # converted photon taken for an electron, per photon above MIN_PT
 PILE_UP_LEPTONS = 1.5e-3  # mean number per event of leptons from other collisions
 FSR_CONE = 0.1  # photons this close belong to the electron's cluster
 ENERGY_SCALE = 1.0025  # calibration that brings the Z peak, low by photon radiation, to 91.2 GeV
@@ -102,10 +104,11 @@ def _dressed_pt(
         i = electrons[n]
         total[n] = pt[i]
         for k in range(first[n], last[n]):
-            if pdg[k] == 22 and not absorbed[k] and abs(eta[k] - eta[i]) < FSR_CONE:
-                if (eta[k] - eta[i]) ** 2 + _delta_phi(phi[k], phi[i]) ** 2 < FSR_CONE**2:
-                    absorbed[k] = True
-                    total[n] += pt[k]
+            if pdg[k] != 22 or absorbed[k] or abs(eta[k] - eta[i]) > FSR_CONE:
+                continue
+            if (eta[k] - eta[i]) ** 2 + _delta_phi(phi[k], phi[i]) ** 2 < FSR_CONE**2:
+                absorbed[k] = True
+                total[n] += pt[k]
     return total, absorbed
 
 
@@ -147,7 +150,7 @@ def efficiency(pdg: Integers, pt: Floats, eta: Floats, origin: Integers) -> Floa
 def resolution(pdg: Integers, pt: Floats, eta: Floats) -> Floats:
     """Relative resolution of the transverse momentum.
 
-    Electrons: σ_E/E = 10 %/√E ⊕ 0.3/E ⊕ 1 % (1.7 % beyond the crack); muons: 1.7 % (2.5 % beyond
+    Electrons, of the energy: 10 %/√E ⊕ 0.3/E ⊕ 1 % (1.7 % beyond the crack); muons: 1.7 % (2.5 % beyond
     |η| = 1.05) ⊕ 10 % pT/TeV.
     """
     energy = np.maximum(pt * np.cosh(eta), 1.0)
@@ -191,9 +194,7 @@ def _cones(
     return tracks, energy
 
 
-def isolation(
-    particles: Particles, leptons: dict[str, npt.NDArray[np.generic]], rng: np.random.Generator
-) -> tuple[Floats, Floats]:
+def isolation(particles: Particles, leptons: Columns, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """`ptcone30` and `etcone20` [GeV]: the particles around, the underlying event and pile-up."""
     event, index = leptons["event"].astype(np.int64), leptons["particle"].astype(np.int64)
     pdg = leptons["pdg"].astype(np.int64)
@@ -224,9 +225,7 @@ def isolation(
     return ptcone, etcone
 
 
-def _true_and_fake(
-    particles: Particles, candidates: Candidates, rng: np.random.Generator
-) -> dict[str, npt.NDArray[np.generic]]:
+def _true_and_fake(particles: Particles, candidates: Candidates, rng: np.random.Generator) -> Columns:
     """Which candidates are seen as which lepton, with their measured pT and charge."""
     index, kind = candidates.particle, candidates.kind
     eta, origin = particles.eta[index], particles.origin[index]
@@ -263,7 +262,7 @@ def _true_and_fake(
     }
 
 
-def _from_other_collisions(n_events: int, rng: np.random.Generator) -> dict[str, npt.NDArray[np.generic]]:
+def _from_other_collisions(n_events: int, rng: np.random.Generator) -> Columns:
     """Soft leptons of pile-up collisions: far along the beam, mostly of heavy flavour."""
     n = int(rng.poisson(PILE_UP_LEPTONS * n_events))
     pdg = np.where(rng.random(n) < 0.45, 11, 13)
@@ -321,16 +320,14 @@ def reconstruct_leptons(
     return _measure(particles, columns, rng)
 
 
-def _measure(
-    particles: Particles, columns: dict[str, npt.NDArray[np.generic]], rng: np.random.Generator
-) -> Leptons:
+def _measure(particles: Particles, columns: Columns, rng: np.random.Generator) -> Leptons:
     """Track parameters, identification, isolation and trigger of chosen leptons."""
     pdg = columns["pdg"].astype(np.int64)
     pt, eta = columns["pt"].astype(np.float64), columns["eta"].astype(np.float64)
     origin = columns["origin"].astype(np.int64)
     electron = pdg == 11
     n = len(pdg)
-    # σ(d0) = a ⊕ b/pT; the spread about the unbiased vertex is wider than σ, as in the release.
+    # Resolution of d0: a ⊕ b/pT; the spread about the unbiased vertex is wider, as in the release.
     sigma = np.where(electron, np.hypot(0.0085, 0.22 / pt), np.hypot(0.006, 0.13 / pt))
     sigma *= np.exp(rng.normal(0.0, 0.15, n)) * (1 + 0.15 * eta**2 / 4)
     d0 = columns["true_d0"] + sigma * np.where(electron, 1.6, 2.0) * rng.standard_normal(n)

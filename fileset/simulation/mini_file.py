@@ -94,7 +94,7 @@ def _root() -> Any:
     except ImportError as error:
         message = "writing simulated events needs ROOT: install the extra with pip install '.[simulate]'"
         raise InputError(message) from error
-    ROOT.gROOT.SetBatch(True)  # noqa: FBT003
+    ROOT.gROOT.SetBatch(True)
     if not hasattr(ROOT, "mini_writer"):
         ROOT.gInterpreter.Declare(_CPP)
     return ROOT

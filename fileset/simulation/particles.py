@@ -34,7 +34,7 @@ class Particles:
         origin: (n,) for electrons and muons PROMPT, TAU, CHARM, BEAUTY or LIGHT (other hadrons, photons).
         heavy_event, heavy_flavour, heavy_pt, heavy_eta, heavy_phi: (k,) b hadrons (5), c hadrons (4),
             hadronically decaying or not, and τ leptons (15).
-        boson_pt: (n_events,) transverse momentum of the last Z or γ* in the record [GeV], 0 without one.
+        boson_pt: (n_events,) transverse momentum of the last Z or virtual photon in the record [GeV], 0 without one.
         calorimeter_px, calorimeter_py: (n_events,) vector sums of all visible particles but muons [GeV].
     """
 
@@ -74,7 +74,7 @@ def _heaviest_quark(pdg: int) -> int:
     if code <= 100 or code >= 1_000_000:
         return 0
     digits = (code // 1000 % 10, code // 100 % 10, code // 10 % 10)
-    heaviest = max(digits[0], max(digits[1], digits[2]))
+    heaviest = max(digits)
     return heaviest if heaviest >= 4 else 1
 
 
@@ -100,8 +100,7 @@ def _origin(start: int, first: int, pdg: Integers, mother: Integers) -> int:
             break
         code = abs(pdg[index])
         quark = _heaviest_quark(pdg[index])
-        if quark > hadron:
-            hadron = quark
+        hadron = max(hadron, quark)
         if quark == 0:
             if code == 15:
                 through_tau = True
@@ -164,7 +163,7 @@ def _eta(px: Floats, py: Floats, pz: Floats) -> Floats:
     return np.asarray(np.arcsinh(pz / pt))
 
 
-def _impact(pdg: Integers, momentum: tuple[Floats, ...], vertex: tuple[Floats, ...]) -> tuple[Floats, Floats]:
+def _impact(momentum: tuple[Floats, ...], vertex: tuple[Floats, ...]) -> tuple[Floats, Floats]:
     """Transverse and longitudinal impact parameters of straight lines to the beam line [mm]."""
     px, py, pz, pt = momentum
     x, y, z = vertex
@@ -172,6 +171,10 @@ def _impact(pdg: Integers, momentum: tuple[Floats, ...], vertex: tuple[Floats, .
     d0 = (x * py - y * px) * inverse
     along = (x * px + y * py) * inverse
     return d0, z - along * pz * inverse
+
+
+def _sum(event: Integers, values: Floats, n_events: int) -> Floats:
+    return np.bincount(event, weights=values, minlength=n_events).astype(np.float64, copy=False)
 
 
 def particles_of(batch: Any) -> Particles:
@@ -200,7 +203,7 @@ def particles_of(batch: Any) -> Particles:
     eta = _eta(px, py, pz)
     has = where[chosen]
     displaced = [np.where(has >= 0, values[np.maximum(has, 0)], 0.0) for values in vertices.values()]
-    d0, z0 = _impact(pdg[chosen], (px, py, pz, pt), tuple(displaced))
+    d0, z0 = _impact((px, py, pz, pt), tuple(displaced))
     code = np.abs(pdg[chosen])
     neutral = np.isin(code, (22, 130, 310, 2112, 3122, 3322))
     visible = ((charge != 0) | neutral) & (np.abs(eta) < 4.9)
@@ -233,6 +236,6 @@ def particles_of(batch: Any) -> Particles:
         heavy_eta=_eta(hx, hy, hz),
         heavy_phi=np.arctan2(hy, hx),
         boson_pt=boson_pt,
-        calorimeter_px=np.bincount(event, weights=px * deposits, minlength=n_events),
-        calorimeter_py=np.bincount(event, weights=py * deposits, minlength=n_events),
+        calorimeter_px=_sum(event, px * deposits, n_events),
+        calorimeter_py=_sum(event, py * deposits, n_events),
     )

@@ -34,7 +34,7 @@ class SimulationSettings(Settings):
         default=True, description="also draw collision pseudo-data from an independent Standard Model sample"
     )
     lumi_pb: dict[Skim, float] = Field(
-        default={"2lep": 12.0, "3lep": 100.0}, description="luminosity of the pseudo-data of each skim [1/pb]"
+        default={"2lep": 10.0, "3lep": 100.0}, description="luminosity of the pseudo-data of each skim [1/pb]"
     )
 
     @field_validator("processes")
