@@ -159,9 +159,9 @@ def _drell_yan_flavour(flavour: str, dsid: int, private: int, lepton: int) -> tu
     peak = (60.0, 120.0)
     return (
         _drell_yan(f"{flavour}_m40_60", private, lepton, (40, 60), {"2lep": 20_000, "3lep": 20_000}),
-        _drell_yan(flavour, dsid, lepton, peak, {"2lep": 38_000, "3lep": 300_000}, (0, 100)),
+        _drell_yan(flavour, dsid, lepton, peak, {"2lep": 42_000, "3lep": 300_000}, (0, 100)),
         _drell_yan(
-            f"{flavour}_ptv100", private + 1, lepton, peak, {"2lep": 100_000, "3lep": 100_000}, (100, _HUGE)
+            f"{flavour}_ptv100", private + 1, lepton, peak, {"2lep": 80_000, "3lep": 80_000}, (100, _HUGE)
         ),
         _drell_yan(f"{flavour}_m120", private + 2, lepton, (120, 400), {"2lep": 7_000, "3lep": 40_000}),
         _drell_yan(f"{flavour}_m400", private + 3, lepton, (400, 13000), {"2lep": 2_000, "3lep": 10_000}),
@@ -196,7 +196,7 @@ _TOP = (
         group="ttbar",
         pythia=("Top:gg2ttbar = on", "Top:qqbar2ttbar = on", *_W_TO_LEPTONS),
         cross_section=CrossSection(TTBAR * BR_W**2, "NNLO+NNLL 831.76 pb x BR(W -> l nu)^2"),
-        generated={"2lep": 15_000, "3lep": 60_000},
+        generated={"2lep": 20_000, "3lep": 60_000},
         passes={"3lep": 3},
         notes=("both W decay to leptons (the release's sample has at least one)", "leading order"),
     ),
@@ -227,7 +227,7 @@ _DIBOSON = (
         group="diboson",
         pythia=("WeakDoubleBoson:ffbar2WW = on", *_W_TO_LEPTONS),
         cross_section=CrossSection(118.7 * BR_W**2, "NNLO 118.7 pb x BR(W -> l nu)^2"),
-        generated={"2lep": 11_000, "3lep": 20_000},
+        generated={"2lep": 14_000, "3lep": 20_000},
         passes={"3lep": 10},
         notes=("only WW -> l nu l nu; the release's sample also holds ZZ -> ll nu nu",),
     ),
@@ -237,7 +237,7 @@ _DIBOSON = (
         group="diboson",
         pythia=("WeakDoubleBoson:ffbar2ZW = on", *_W_TO_LEPTONS, *_Z_TO_LEPTONS),
         cross_section=CrossSection(51.11 * BR_W * BR_Z, "NNLO 51.11 pb x BR(W -> l nu) BR(Z -> ll)"),
-        generated={"2lep": 6_000, "3lep": 28_000},
+        generated={"2lep": 8_000, "3lep": 28_000},
         notes=("Z without photon interference; the release's sample reaches down to m_ll = 4 GeV",),
     ),
     Process(
@@ -246,7 +246,7 @@ _DIBOSON = (
         group="diboson",
         pythia=("WeakDoubleBoson:ffbar2gmZgmZ = on", "23:mMin = 20", *_Z_TO_LEPTONS),
         cross_section=CrossSection(1.6, "Pythia 8 LO x 1.6 (NNLO 16.9 pb over LO, on shell)", of_pythia=True),
-        generated={"2lep": 3_500, "3lep": 15_000},
+        generated={"2lep": 5_000, "3lep": 18_000},
         notes=("both pairs above 20 GeV; gluon fusion only through the factor",),
     ),
     Process(
@@ -326,7 +326,7 @@ def _chargino_neutralino(mass: float, lightest: float, dsid: int) -> Process:
         cross_section=CrossSection(
             1.57 * BR_W * BR_Z, "Pythia 8 LO x 1.57 x BR(W -> l nu) BR(Z -> ll)", of_pythia=True
         ),
-        generated={"2lep": 2_500, "3lep": 4_000},
+        generated={"2lep": 2_500, "3lep": 5_000},
         slha={
             "mass": {1000024: mass, 1000023: mass, 1000022: lightest},
             "decay": {1000024: ((1.0, (24, 1000022)),), 1000023: ((1.0, (23, 1000022)),)},
@@ -387,7 +387,7 @@ _SUSY = (
         group="GG_ttn1",
         pythia=("SUSY:gg2gluinogluino = on", "SUSY:qqbar2gluinogluino = on"),
         cross_section=CrossSection(0.057037, "release"),
-        generated={"2lep": 4_000, "3lep": 12_000},
+        generated={"2lep": 9_000, "3lep": 24_000},
         slha={
             "mass": {1000021: 1200.0, 1000022: 1.0},
             "decay": {1000021: ((1.0, (6, -6, 1000022)),)},
@@ -541,7 +541,7 @@ def _right_handed_w(mass: float, neutrino: float, dsid: int) -> Process:
             ),
         ),
         cross_section=CrossSection(1.3, "Pythia 8 LO x 1.3", of_pythia=True),
-        generated={"2lep": 2_000, "3lep": 5_000},
+        generated={"2lep": 2_000, "3lep": 7_000},
         model={"m_WR_GeV": mass, "m_N_GeV": neutrino},
         notes=(
             "Majorana neutrinos N_e and N_mu; N -> l W with a real W of any decay instead of N -> l W_R*",
