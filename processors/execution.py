@@ -111,12 +111,15 @@ class Workers:
         return client
 
     def executor(self, description: str) -> ExecutorBase:
-        """A coffea executor; the description stands beside its progress bar."""
+        """A coffea executor; the description stands beside its progress bar.
+
+        It tries nothing again but what a Dask worker took with it when it died: `run_chunks` does.
+        """
         if self.settings.executor == "dask":
             return DaskExecutor(client=self._client, retries=1, desc=description)
         if self.settings.executor == "futures":
-            return FuturesExecutor(pool=self._pool, desc=description)
-        return IterativeExecutor(desc=description)
+            return FuturesExecutor(pool=self._pool, retries=0, desc=description)
+        return IterativeExecutor(retries=0, desc=description)
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
         """Like the builtin `map`, by the workers; results keep their order."""
@@ -175,7 +178,7 @@ def run_chunks(
     options = {"schema": schema, "format": file_format, "skipbadfiles": READ_ERRORS}
     output, done = _attempt(Runner(executor=executor, **options), items, processor)
     missing = []
-    one_by_one = Runner(executor=IterativeExecutor(status=False), use_result_type=True, **options)
+    one_by_one = Runner(executor=IterativeExecutor(status=False, retries=0), use_result_type=True, **options)
     for item in sorted(set(items) - done, key=lambda i: (i.dataset, i.filename, i.entrystart)):
         result = one_by_one.run([item], processor)
         if result.is_ok():

@@ -10,6 +10,7 @@ import numpy as np
 from coffea.processor import ProcessorABC
 from numpy.typing import NDArray
 
+from fileset.read_errors import OPEN_ERRORS, is_read_error
 from processors.features import feature_table
 from processors.histograms import feature_histogram, histogrammed
 from processors.objects import SelectedEvents, rmm_objects
@@ -68,7 +69,7 @@ class SelectionProcessor(ProcessorABC):
         metadata = events.metadata
         dataset, start, stop = metadata["dataset"], metadata["entrystart"], metadata["entrystop"]
         chunk = chunk_name(dataset, metadata["fileuuid"], start, stop)
-        record = event_record(events, photons=self.rmm.write and self.rmm.photons > 0)
+        record = self._read(events)
         weight = event_weights(record, metadata, self.weights).weight()
         selected, cutflow = apply_region(record, weight, self.region)
         columns, histograms = self._columns_and_histograms(record, weight, selected, dataset)
@@ -94,6 +95,21 @@ class SelectionProcessor(ProcessorABC):
             "receipts": {chunk: write_receipt(self.shards, chunk, receipt, histograms)},
             "histograms": histograms,
         }
+
+    def _read(self, events: ak.Array) -> ak.Array:
+        """The record of a chunk; everything that is read is read here.
+
+        Raises:
+            OSError: the file is damaged or unreachable.
+        """
+        try:
+            return event_record(events, photons=self.rmm.write and self.rmm.photons > 0)
+        except (*OPEN_ERRORS, TypeError) as error:
+            if isinstance(error, TypeError) and not is_read_error(error):
+                raise
+            # coffea skips a chunk by the type of what it raises, and a damaged basket raises ValueError and the like.
+            message = f"{events.metadata['filename']} cannot be read"
+            raise OSError(message) from error
 
     def _columns_and_histograms(
         self, record: ak.Array, weight: NDArray[np.float64], selected: SelectedEvents, dataset: str

@@ -17,7 +17,7 @@ from processors.execution import Missing, Workers, run_chunks, work_items
 from processors.features import REDUCED, baseline_names, table_names
 from processors.files import checksum, fingerprint, read_json, write_json
 from processors.histograms import load_histograms, save_histograms, save_root
-from processors.receipts import read_receipt
+from processors.receipts import read_receipt, receipt_path
 from processors.rmm import layout_of
 from processors.schema import OpenDataSchema
 from processors.scoring import ScoreProcessor
@@ -74,6 +74,11 @@ def _run_what_is_missing(
             histograms = accumulate([histograms, known[1]])
     if receipts:
         logger.info("%d of %d chunks were done before", len(receipts), len(chunks))
+    if to_do:
+        # Killed in the middle, a stage must not leave a manifest, or receipts, of what is being written over.
+        (directory / "manifest.json").unlink(missing_ok=True)
+        for name in chunks.keys() - receipts.keys():
+            receipt_path(directory, name).unlink(missing_ok=True)
     output, missing = run_chunks(to_do, processor, executor, **how)
     if output is not None:
         receipts |= output["receipts"]
@@ -183,9 +188,10 @@ def select_region(
         "datasets": books,
         "ledger": ledger(len(receipts), missing),
     }
-    if missing and not allow_missing:
+    if missing:
         write_json(directory / "ledger.json", result["ledger"])
-        _refuse(missing, directory / "ledger.json")
+        if not allow_missing:
+            _refuse(missing, directory / "ledger.json")
     scales = _scales(books, missing)
     manifest = manifest_of(
         name,

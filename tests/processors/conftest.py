@@ -13,7 +13,10 @@ import pytest
 import uproot
 from coffea.nanoevents import NanoEventsFactory
 
+from fileset.audit import check
 from fileset.coffea_forms import with_steps
+from fileset.resolve import resolve
+from fileset.settings import FilesetSettings
 from processors.constants import ELECTRON_MASS, MUON_MASS
 from processors.execution import Workers
 from processors.schema import OpenDataSchema, from_flat
@@ -336,3 +339,11 @@ def rmm_reference(shared_data: Path) -> list[dict[str, Any]]:
     """300 events for which two published programs give their matrices."""
     events: list[dict[str, Any]] = json.loads((shared_data / "rmm_ref" / "events.json").read_text("utf-8"))
     return events
+
+
+@pytest.fixture(scope="session")
+def real_fileset(real_2020: dict[str, Path]) -> Callable[[int], dict[str, Any]]:
+    """The checked fileset of the real files, as the command line makes it, for a chunk size."""
+    (directory,) = {path.parents[1] for path in real_2020.values()}
+    audit = check(resolve(FilesetSettings(fileset=str(directory)), ("2L", "3L")))
+    return lambda chunksize: with_steps(audit.fileset, chunksize)
