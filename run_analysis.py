@@ -162,6 +162,7 @@ def _set_up_logging(*, debug: bool) -> None:
     for room in ("fileset", "processors", "models", "report"):
         logging.getLogger(room).setLevel(logging.DEBUG if debug else logging.INFO)
     if not debug:
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         sys.excepthook = _one_line
 
@@ -381,7 +382,7 @@ def _evaluate(analysis: Analysis, workers: "Workers") -> None:
 def _report(analysis: Analysis, workers: "Workers") -> None:
     from report.page import write_page  # noqa: PLC0415 - --help must be quick
 
-    write_page(analysis.output, settings=analysis.report)
+    write_page(analysis.output, settings=analysis.report, processes=analysis.execution.n_workers)
 
 
 def _say_where(analysis: Analysis) -> None:

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001, RUF002 (Greek letters and mathematical signs are the purpose of this module)
 """Labels in matplotlib's mathtext, turned into HTML and into plain text for the page."""
 
 import re

@@ -73,7 +73,7 @@ def _read(path: Path, *, needed_from: str = "") -> dict[str, Any]:
 
 
 def _sample(
-    name: str, lumi_pb: float, datasets: Mapping[str, Mapping[str, Any]], *, complete: bool
+    name: str, lumi_pb: float | None, datasets: Mapping[str, Mapping[str, Any]], *, complete: bool
 ) -> Sample:
     """What stands on the figures of a region, from the metadata of its datasets."""
     kinds = sorted({str(entry["sample"]) for entry in datasets.values()})
@@ -208,7 +208,7 @@ def write_page(output: Path, *, settings: ReportSettings | None = None, processe
     views = []
     samples = []
     for name, part in selection["regions"].items():
-        sample = _sample(name, float(selection["lumi_pb"][name]), part["datasets"], complete=complete)
+        sample = _sample(name, selection["lumi_pb"][name], part["datasets"], complete=complete)
         samples.append(sample)
         region = Region(
             name=name,

@@ -84,7 +84,7 @@ class Sample:
 
     Attributes:
         kind: "demo-simulation" or "atlas-open-data".
-        lumi_pb: integrated luminosity [1/pb].
+        lumi_pb: integrated luminosity [1/pb]; None where the release publishes none for the periods present.
         region: name of the event selection, "2L".
         doi: DOI of the data release, or empty.
         complete: False where events are missing.
@@ -92,7 +92,7 @@ class Sample:
     """
 
     kind: str
-    lumi_pb: float
+    lumi_pb: float | None
     region: str = ""
     doi: str = ""
     complete: bool = True
@@ -110,8 +110,10 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def luminosity_label(lumi_pb: float) -> str:
-    """Write an integrated luminosity with three digits, in 1/fb from 1000/pb on, else in 1/pb."""
+def luminosity_label(lumi_pb: float | None) -> str:
+    """Write an integrated luminosity with three digits, in 1/fb from 1000/pb on; say where it is not known."""
+    if lumi_pb is None:
+        return "luminosity not published"
     value, unit = (lumi_pb / 1000.0, "fb") if lumi_pb >= 1000.0 else (lumi_pb, "pb")
     digits = f"{value:.3g}" if value < 1000 else f"{value:.0f}"
     return rf"{digits} {unit}$^{{-1}}$"

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 (the signs are what is tested)
 """Labels of the catalogues read the same in a figure, in HTML and in plain text."""
 
 import pytest

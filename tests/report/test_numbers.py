@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 (the signs are what is tested)
 """Numbers show as many digits as their errors support."""
 
 import math
