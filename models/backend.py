@@ -27,8 +27,9 @@ def start(threads: int | None = None) -> str:
     """Import Keras and its backend (seconds and a gigabyte, so only where a model is needed).
 
     Args:
-        threads: size of TensorFlow's two thread pools; without it TensorFlow takes all cores. It can only be
-            set before TensorFlow's first operation, later calls are ignored with a warning.
+        threads: size of TensorFlow's two thread pools; by default OMP_NUM_THREADS, which Dask sets to 1 for its
+            workers, and all cores without it. It can only be set before TensorFlow's first operation; later
+            calls are ignored with a warning.
 
     Returns:
         The name of the backend.
@@ -39,6 +40,9 @@ def start(threads: int | None = None) -> str:
     if "keras" in sys.modules:
         return _limit_threads(threads)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if threads is None and asked.isdecimal() and int(asked) > 0:
+        threads = int(asked)
     try:
         with _quiet_stderr():
             import keras  # noqa: PLC0415

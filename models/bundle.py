@@ -66,11 +66,19 @@ class AnomalyModel:
         Raises:
             InputError: columns are missing, the shape is wrong or a value is not finite.
         """
-        return self.score_scaled(self.scaler.transform(self._inputs(features)))
+        inputs = self._inputs(features)
+        scores = np.empty(len(inputs), dtype=np.float32)
+        for part in _parts(len(inputs)):
+            scores[part] = self.score_scaled(self.scaler.transform(inputs[part]))
+        return scores
 
     def residuals(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> NDArray[np.float32]:
         """Squared error of each scaled input, shape (n, k); arguments as in `score`."""
-        return self._residuals(self.scaler.transform(self._inputs(features)))
+        inputs = self._inputs(features)
+        residuals = np.empty(inputs.shape, dtype=np.float32)
+        for part in _parts(len(inputs)):
+            residuals[part] = self._residuals(self.scaler.transform(inputs[part]))
+        return residuals
 
     def score_scaled(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
         """Score of inputs that went through the scaler already, shape (n, k)."""
@@ -105,6 +113,12 @@ class AnomalyModel:
             msg = f"model {self.name} cannot score a value that is not finite: see column {name!r}"
             raise InputError(msg)
         return inputs
+
+
+def _parts(n: int) -> list[slice]:
+    """Whole batches, so few that the scaled copy stays small."""
+    rows = 8 * BATCH_ROWS
+    return [slice(start, start + rows) for start in range(0, n, rows)]
 
 
 def load_model(path: Path | str) -> AnomalyModel:

@@ -236,7 +236,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         msg = f"the manifest of scores {path} is no valid JSON ({error}): run the stage score again"
         raise InputError(msg) from error
-    if not isinstance(manifest, dict) or manifest.get("format") != SCORES_FORMAT or "model" not in manifest:
+    needed = {"model", "variables", "datasets", "shards"}
+    if (
+        not isinstance(manifest, dict)
+        or manifest.get("format") != SCORES_FORMAT
+        or not needed <= set(manifest)
+    ):
         msg = f"{path} is no manifest of scores of format {SCORES_FORMAT}: run the stage score again"
         raise InputError(msg)
     if not manifest.get("complete", False):

@@ -99,8 +99,12 @@ class UpperTailScaler(Scaler):
     def _transform(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         scaled = np.empty_like(features)
         for index, (x, u, slope) in enumerate(zip(self.values, self.surprise, self.slope, strict=True)):
-            column = features[:, index].astype(np.float64)
-            scaled[:, index] = np.interp(column, x, u) + slope * np.maximum(column - x[-1], 0)
+            # Most cells of an RMM are empty: what zero becomes is computed once.
+            filled = np.flatnonzero(features[:, index])
+            column = np.append(features[filled, index].astype(np.float64), 0.0)
+            surprise = np.interp(column, x, u) + slope * np.maximum(column - x[-1], 0)
+            scaled[:, index] = surprise[-1]
+            scaled[filled, index] = surprise[:-1]
         return scaled
 
     def _invert(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:

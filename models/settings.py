@@ -61,9 +61,9 @@ class TrainingSettings(Settings):
     min_steps: PositiveInt = Field(
         default=32, description="steps of an epoch at least: a small sample gets smaller batches"
     )
-    epochs: PositiveInt = Field(default=30, description="epochs at most")
+    epochs: PositiveInt = Field(default=50, description="epochs at most")
     patience: PositiveInt | None = Field(
-        default=8, description="epochs without a better validation loss before stopping; null never stops"
+        default=10, description="epochs without a better validation loss before stopping; null never stops"
     )
     memory_mb: PositiveInt = Field(
         default=4096,

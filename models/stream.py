@@ -109,7 +109,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         msg = f"the manifest {path} is no valid JSON ({error}): run the stage select again"
         raise InputError(msg) from error
-    if not isinstance(manifest, dict) or manifest.get("format") != MANIFEST_FORMAT:
+    needed = {"region", "config_hash", "features", "datasets", "shards"}
+    if (
+        not isinstance(manifest, dict)
+        or manifest.get("format") != MANIFEST_FORMAT
+        or not needed <= set(manifest)
+    ):
         msg = (
             f"{path} is no manifest of format {MANIFEST_FORMAT}: run the stage select with this version again"
         )

@@ -69,6 +69,9 @@ def train(
     content = read_manifest(manifest)
     columns = feature_columns(content, features)
     name = name or f"{settings.preset}-{features}"
+    if Path(name).name != name:
+        msg = f"{name!r} cannot be the name of a model: it must be the name of one directory"
+        raise InputError(msg)
     directory = Path(output) / "models" / str(content["region"]) / name
     identity = training_hash(content, columns=columns, settings=settings, seed=seed)
     card = _reusable(directory, identity)
@@ -267,10 +270,10 @@ def _fit(
             )
             run.events += batch_size
         run.seconds += time.perf_counter() - begin
-        if not np.isfinite(logs["loss"]):
-            msg = f"the loss became {logs['loss']} in epoch {epoch + 1}: lower learning_rate"
-            raise FailureError(msg)
         validation = _validate(network, sample)
+        if not np.isfinite([logs["loss"], *validation.values()]).all():
+            msg = f"the loss is not finite after epoch {epoch + 1}: lower learning_rate"
+            raise FailureError(msg)
         run.loss.append(float(logs["error"]))
         run.val_loss.append(float(validation["error"]))
         run.val_objective.append(float(validation.get("objective", validation["error"])))

@@ -127,6 +127,7 @@ def _edit(manifest, change):
     [
         (lambda content: content.update(complete=False), "not complete"),
         (lambda content: content.update(format=2), "format 1"),
+        (lambda content: content.pop("shards"), "no manifest"),
         (
             lambda content: content["datasets"].update(
                 {name: d | {"kind": "signal"} for name, d in content["datasets"].items()}

@@ -187,6 +187,11 @@ def test_a_loss_that_is_not_finite_ends_training(tmp_path, manifest):
     assert list((tmp_path / "models").rglob("*")) == []
 
 
+def test_a_model_is_named_like_a_directory(tmp_path, manifest):
+    with pytest.raises(InputError, match="cannot be the name"):
+        train(manifest, features="table", settings=QUICK, seed=SEED, output=tmp_path, name="../m")
+
+
 def test_too_few_events_are_an_error_of_the_input(tmp_path, shard_writer, event_maker):
     manifest = shard_writer(tmp_path, {"1.Zee": ("background", "Zjets", event_maker(1, channel=1, seed=1))})
     with pytest.raises(InputError, match="give a larger fileset"):
