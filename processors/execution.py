@@ -24,6 +24,7 @@ from coffea.processor import (
     Runner,
 )
 from coffea.processor.executor import ExecutorBase, WorkItem
+from pyarrow.lib import ArrowException
 
 from fileset.exceptions import FailureError, InputError
 from fileset.read_errors import READ_ERRORS
@@ -175,7 +176,8 @@ def run_chunks(
     """
     if not items:
         return None, []
-    options = {"schema": schema, "format": file_format, "skipbadfiles": READ_ERRORS}
+    unreadable = (*READ_ERRORS, ArrowException)  # of ROOT files and of shards
+    options = {"schema": schema, "format": file_format, "skipbadfiles": unreadable}
     output, done = _attempt(Runner(executor=executor, **options), items, processor)
     missing = []
     one_by_one = Runner(executor=IterativeExecutor(status=False, retries=0), use_result_type=True, **options)

@@ -24,6 +24,9 @@ from processors.weights import event_weights
 
 __all__ = ["SelectionProcessor", "chunk_name"]
 
+# What reading may raise; a TypeError only where it hides another error.
+_READING: tuple[type[Exception], ...] = (*OPEN_ERRORS, TypeError)
+
 
 def chunk_name(dataset: str, uuid: str, start: int, stop: int) -> str:
     """Name of a chunk and of its files, without ending: a chunk that is done twice writes the same files."""
@@ -104,7 +107,7 @@ class SelectionProcessor(ProcessorABC):
         """
         try:
             return event_record(events, photons=self.rmm.write and self.rmm.photons > 0)
-        except (*OPEN_ERRORS, TypeError) as error:
+        except _READING as error:
             if isinstance(error, TypeError) and not is_read_error(error):
                 raise
             # coffea skips a chunk by the type of what it raises, and a damaged basket raises ValueError and the like.
