@@ -6,6 +6,7 @@ is tried once more alone; if it fails again it comes back as missing, with its c
 
 import logging
 import multiprocessing
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,11 +29,15 @@ from pyarrow.lib import ArrowException
 
 from fileset.exceptions import FailureError, InputError
 from fileset.read_errors import READ_ERRORS
+from fileset.remote import source_options
 from processors.settings import ExecutionSettings
 
 __all__ = ["Missing", "Workers", "cause_of", "run_chunks", "work_items"]
 
 logger = logging.getLogger(__name__)
+
+# A server that went away is given this time to come back before its chunks are tried again [s].
+PAUSE = 2.0
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def cause_of(error: BaseException) -> str:
-    """The innermost reason of a failure, in one line."""
-    root = list(_chain(error))[-1]
+    """The innermost reason of a failure that says anything, in one line."""
+    chain = list(_chain(error))
+    root = next((link for link in reversed(chain) if str(link)), chain[-1])
     return f"{type(root).__name__}: {root}".split("\n", 1)[0].strip()
 
 
@@ -161,6 +167,7 @@ def run_chunks(
     *,
     schema: type[BaseSchema],
     file_format: Literal["root", "parquet"] = "root",
+    timeout: int = 60,
 ) -> tuple[dict[str, Any] | None, list[Missing]]:
     """Runs a processor over chunks with coffea's Runner.
 
@@ -170,6 +177,7 @@ def run_chunks(
         executor: from `Workers.executor`.
         schema: how branches are grouped.
         file_format: of the files.
+        timeout: time that the answer to one request is waited for, of remote ROOT files [s].
 
     Returns:
         The accumulated output of all chunks that were done (None when none was), and the chunks that were not.
@@ -178,11 +186,15 @@ def run_chunks(
         return None, []
     unreadable = (*READ_ERRORS, ArrowException)  # of ROOT files and of shards
     options = {"schema": schema, "format": file_format, "skipbadfiles": unreadable}
-    output, done = _attempt(Runner(executor=executor, **options), items, processor)
+    how = {"uproot_options": source_options(timeout)} if file_format == "root" else {}
+    output, done = _attempt(Runner(executor=executor, **options), items, processor, how)
+    failed = set(items) - done
+    if any("://" in item.filename for item in failed):
+        time.sleep(PAUSE)
     missing = []
     one_by_one = Runner(executor=IterativeExecutor(status=False, retries=0), use_result_type=True, **options)
-    for item in sorted(set(items) - done, key=lambda i: (i.dataset, i.filename, i.entrystart)):
-        result = one_by_one.run([item], processor)
+    for item in sorted(failed, key=lambda i: (i.dataset, i.filename, i.entrystart)):
+        result = one_by_one.run([item], processor, **how)
         if result.is_ok():
             again = result.unwrap()["out"]
             output = again if output is None else _merge(output, again)
@@ -193,13 +205,13 @@ def run_chunks(
 
 
 def _attempt(
-    runner: Runner, items: Sequence[WorkItem], processor: ProcessorABC
+    runner: Runner, items: Sequence[WorkItem], processor: ProcessorABC, how: Mapping[str, Any]
 ) -> tuple[dict[str, Any] | None, set[WorkItem]]:
     with warnings.catch_warnings():
         # What is skipped is tried again and named by run_chunks.
         warnings.filterwarnings("ignore", "Skipping bad file")
         try:
-            result = runner.run(list(items), processor)
+            result = runner.run(list(items), processor, **how)
         except ValueError as error:
             if "No chunks returned results" not in str(error):
                 raise

@@ -15,12 +15,14 @@ from numpy.typing import ArrayLike
 from processors.constants import FLAVOUR_COMBINATION
 from processors.files import replace_atomically
 from processors.split import SPLITS
+from processors.weights import NOMINAL
 
 __all__ = [
     "Variable",
     "feature_histogram",
     "histogrammed",
     "load_histograms",
+    "nominal",
     "save_histograms",
     "save_root",
     "score_histogram",
@@ -102,10 +104,21 @@ def _dataset_axis() -> hist.axis.StrCategory:
     return hist.axis.StrCategory([], growth=True, name="dataset")
 
 
+def _variation_axis(names: Sequence[str]) -> hist.axis.StrCategory:
+    return hist.axis.StrCategory(names, name="variation", label="variation of the weight")
+
+
 def feature_histogram(
-    name: str, dataset: str, n_leptons: int, *, flcomp: ArrayLike, values: ArrayLike, weight: ArrayLike
+    name: str,
+    dataset: str,
+    n_leptons: int,
+    *,
+    flcomp: ArrayLike,
+    values: ArrayLike,
+    weights: Mapping[str, ArrayLike],
+    variations: Sequence[str] = (NOMINAL,),
 ) -> hist.Hist:
-    """Histogram of one feature of one dataset; axes dataset, flcomp, the feature.
+    """Histogram of one feature of one dataset; axes dataset, variation, flcomp, the feature.
 
     Flavour combinations without a number, and values outside the axis, go to the flow bins: nothing is lost.
 
@@ -115,22 +128,37 @@ def feature_histogram(
         n_leptons: of the region.
         flcomp: flavour combination, shape (n,).
         values: of the feature, shape (n,).
-        weight: shape (n,).
+        weights: variation -> shape (n,); collision data have only the nominal one.
+        variations: all that the analysis has.
     """
     variable = _variable(name)
     if variable is None:
         message = f"no binning is known for {name!r}"
         raise ValueError(message)
     axis = hist.axis.Regular(variable.bins, variable.low, variable.high, name=name, label=variable.label)
-    filled = hist.Hist(_dataset_axis(), _flavour_axis(n_leptons), axis, storage=hist.storage.Weight())
-    filled.fill(dataset, np.asarray(flcomp), np.asarray(values), weight=np.asarray(weight))
+    filled = hist.Hist(
+        _dataset_axis(),
+        _variation_axis(variations),
+        _flavour_axis(n_leptons),
+        axis,
+        storage=hist.storage.Weight(),
+    )
+    for variation, weight in weights.items():
+        filled.fill(dataset, variation, np.asarray(flcomp), np.asarray(values), weight=np.asarray(weight))
     return filled
 
 
 def score_histogram(
-    dataset: str, n_leptons: int, *, split: ArrayLike, flcomp: ArrayLike, score: ArrayLike, weight: ArrayLike
+    dataset: str,
+    n_leptons: int,
+    *,
+    split: ArrayLike,
+    flcomp: ArrayLike,
+    score: ArrayLike,
+    weights: Mapping[str, ArrayLike],
+    variations: Sequence[str] = (NOMINAL,),
 ) -> hist.Hist:
-    """Histogram of the score of one dataset; axes dataset, split, flcomp, score.
+    """Histogram of the score of one dataset; axes dataset, variation, split, flcomp, score.
 
     Args:
         dataset: of the events.
@@ -138,20 +166,28 @@ def score_histogram(
         split: index into `split.SPLITS`, shape (n,).
         flcomp: flavour combination, shape (n,).
         score: shape (n,).
-        weight: shape (n,).
+        weights: variation -> shape (n,); collision data have only the nominal one.
+        variations: all that the analysis has.
     """
     filled = hist.Hist(
         _dataset_axis(),
+        _variation_axis(variations),
         hist.axis.StrCategory(SPLITS, name="split"),
         _flavour_axis(n_leptons),
         hist.axis.Regular(_SCORE.bins, _SCORE.low, _SCORE.high, name="score", label=_SCORE.label),
         storage=hist.storage.Weight(),
     )
-    split, score, weight, flcomp = (np.asarray(a) for a in (split, score, weight, flcomp))
+    split, score, flcomp = (np.asarray(a) for a in (split, score, flcomp))
     for number, name in enumerate(SPLITS):
         of = split == number
-        filled.fill(dataset, name, flcomp[of], score[of], weight=weight[of])
+        for variation, weight in weights.items():
+            filled.fill(dataset, variation, name, flcomp[of], score[of], weight=np.asarray(weight)[of])
     return filled
+
+
+def nominal(histogram: hist.Hist) -> hist.Hist:
+    """The histogram of the nominal weight: without the axis of variations."""
+    return histogram[{"variation": NOMINAL}] if "variation" in histogram.axes.name else histogram
 
 
 def _with_sorted_datasets(histogram: hist.Hist) -> hist.Hist:
@@ -183,6 +219,8 @@ def save_histograms(histograms: Mapping[str, hist.Hist], directory: Path) -> Non
 def save_root(histograms: Mapping[str, hist.Hist], directory: Path, groups: Mapping[str, str]) -> None:
     """Writes directory/histograms.root, atomically: one TH1 <name>/<group> summed over the other axes.
 
+    Variations of the weight follow as <name>/<group>__<variation>.
+
     Args:
         histograms: name -> histogram; first axis `dataset`, last the variable.
         directory: where.
@@ -191,12 +229,16 @@ def save_root(histograms: Mapping[str, hist.Hist], directory: Path, groups: Mapp
     with replace_atomically(directory / "histograms.root") as path, uproot.recreate(path) as file:
         for name in sorted(histograms):
             histogram = histograms[name]
-            summed = histogram.project("dataset", histogram.axes[-1].name)
+            summed = histogram.project("dataset", "variation", histogram.axes[-1].name)
             for group in sorted({groups[dataset] for dataset in summed.axes[0]}):
                 members = [i for i, dataset in enumerate(summed.axes[0]) if groups[dataset] == group]
-                one = hist.Hist(summed.axes[1], storage=hist.storage.Weight())
-                one.view(flow=True)[...] = summed.view(flow=True)[members].sum(axis=0)
-                file[f"{name}/{group}"] = one
+                contents = summed.view(flow=True)[members].sum(axis=0)
+                for position, variation in enumerate(summed.axes[1]):
+                    one = hist.Hist(summed.axes[2], storage=hist.storage.Weight())
+                    one.view(flow=True)[...] = contents[position]
+                    suffix = "" if variation == NOMINAL else f"__{variation}"
+                    if not suffix or contents[position]["variance"].any():
+                        file[f"{name}/{group}{suffix}"] = one
 
 
 def load_histograms(path: Path) -> dict[str, hist.Hist]:

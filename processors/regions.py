@@ -16,7 +16,7 @@ from processors.kinematics import invariant_mass
 from processors.objects import SelectedEvents, select_events
 from processors.settings import RegionSettings
 
-__all__ = ["apply_region", "flavour_combination"]
+__all__ = ["apply_region", "flavour_combination", "tally"]
 
 
 def _ossf_pairs(events: SelectedEvents) -> NDArray[np.int64]:
@@ -64,6 +64,11 @@ def _cuts(region: RegionSettings) -> Iterator[tuple[str, Keeps]]:
             yield name.format(cut), partial(lambda e, p, c: p(e, region, c), p=passes, c=cut)
 
 
+def tally(weight: NDArray[np.float64]) -> tuple[int, float, float]:
+    """Number of events, sum of weights and sum of squared weights."""
+    return int(weight.size), float(np.sum(weight)), float(np.sum(weight * weight))
+
+
 def apply_region(
     record: ak.Array, weight: NDArray[np.float64], region: RegionSettings
 ) -> tuple[SelectedEvents, dict[str, tuple[int, float, float]]]:
@@ -77,10 +82,6 @@ def apply_region(
     Returns:
         The selected events; cut name -> (events, sum of weights, sum of squared weights), from "all" on.
     """
-
-    def tally(w: NDArray[Any]) -> tuple[int, float, float]:
-        return int(w.size), float(np.sum(w)), float(np.sum(w * w))
-
     cutflow = {"all": tally(weight)}
     events = select_events(record, n_leptons=region.n_leptons, leptons=region.leptons, jets=region.jets)
     cutflow[f"{region.n_leptons} good leptons"] = tally(weight[events.index])

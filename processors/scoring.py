@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from processors.histograms import score_histogram
 from processors.receipts import write_receipt
+from processors.regions import tally
 from processors.shards import write_shard
 from processors.split import split_of
+from processors.weights import NOMINAL
 
 __all__ = ["ScoreProcessor", "Scorer"]
 
@@ -44,6 +46,7 @@ class ScoreProcessor(ProcessorABC):
         model: path of its bundle.
         loader: "module:function" that loads a bundle and remembers it.
         variables: columns of the shards that are carried along.
+        variations: of the weight, the nominal one first.
         scales: dataset -> factor on its weights.
         seed: of the split into training, validation and test.
         scores: directory of the scores, writable from every worker.
@@ -59,6 +62,7 @@ class ScoreProcessor(ProcessorABC):
         model: Path,
         loader: str,
         variables: list[str],
+        variations: list[str],
         scales: dict[str, float],
         seed: int,
         scores: Path,
@@ -70,6 +74,7 @@ class ScoreProcessor(ProcessorABC):
         self.model = model
         self.loader = loader
         self.variables = variables
+        self.variations = variations
         self.scales = scales
         self.seed = seed
         self.scores = scores
@@ -94,9 +99,17 @@ class ScoreProcessor(ProcessorABC):
         for column, feature in enumerate(scorer.features):
             inputs[:, column] = np.asarray(events[feature])
         identity = {name: np.asarray(events[name]) for name in ("channelNumber", "runNumber", "eventNumber")}
+        # The nominal weight is `weight`, a variation `weight_<variation>`; collision data have no variations.
+        weights = {
+            variation: np.asarray(events["weight" if variation == NOMINAL else f"weight_{variation}"])
+            * self.scales[dataset]
+            for variation in self.variations
+        }
+        is_data = events.metadata["kind"] == "data"
         columns = {
             **identity,
-            "weight": np.asarray(events["weight"]) * self.scales[dataset],
+            "weight": weights[NOMINAL],
+            **{f"weight_{name}": weight for name, weight in weights.items() if name != NOMINAL},
             "flcomp": np.asarray(events["flcomp"]),
             "split": split_of(*identity.values(), seed=self.seed),
             "score": scorer.score(inputs),
@@ -108,17 +121,17 @@ class ScoreProcessor(ProcessorABC):
             split=columns["split"],
             flcomp=columns["flcomp"],
             score=columns["score"],
-            weight=columns["weight"],
+            weights={NOMINAL: weights[NOMINAL]} if is_data else weights,
+            variations=self.variations,
         )
         histograms = {f"{self.region}/score/{self.name}": histogram}
         path = f"{chunk}.parquet"
-        weight = columns["weight"]
         receipt = {
             "config_hash": self.config_hashes[path],
             "dataset": dataset,
             "source": {"file": path, "uuid": "", "start": 0, "stop": len(events)},
             "events_read": len(events),
-            "cutflow": {"all": (len(events), float(np.sum(weight)), float(np.sum(weight**2)))},
+            "cutflow": {"all": tally(weights[NOMINAL])},
             "shard": {"path": path, **write_shard(self.scores / path, columns)},
             "seconds": time.perf_counter() - begin,
         }

@@ -15,12 +15,12 @@ from processors.features import feature_table
 from processors.histograms import feature_histogram, histogrammed
 from processors.objects import SelectedEvents, rmm_objects
 from processors.receipts import write_receipt
-from processors.regions import apply_region, flavour_combination
+from processors.regions import apply_region, flavour_combination, tally
 from processors.rmm import layout_of, rapidity_mass_matrix
 from processors.schema import event_record
 from processors.settings import RegionSettings, RMMSettings, WeightSettings
 from processors.shards import write_shard
-from processors.weights import event_weights
+from processors.weights import NOMINAL, corrected_weights, event_weights, variation_names
 
 __all__ = ["SelectionProcessor", "chunk_name"]
 
@@ -73,9 +73,14 @@ class SelectionProcessor(ProcessorABC):
         dataset, start, stop = metadata["dataset"], metadata["entrystart"], metadata["entrystop"]
         chunk = chunk_name(dataset, metadata["fileuuid"], start, stop)
         record = self._read(events)
-        weight = event_weights(record, metadata, self.weights).weight()
-        selected, cutflow = apply_region(record, weight, self.region)
-        columns, histograms = self._columns_and_histograms(record, weight, selected, dataset)
+        weights = event_weights(record, metadata, self.weights)
+        selected, cutflow = apply_region(record, weights.weight(), self.region)
+        features = feature_table(selected)
+        varied = corrected_weights(weights, selected.index, features, metadata, self.weights)
+        if self.weights.corrections:
+            cutflow["corrections"] = tally(varied[NOMINAL])
+        columns = self._columns(record, selected, features, varied)
+        histograms = self._histograms(dataset, columns, features, varied)
         shard = None
         if len(selected):
             path = f"{chunk}.parquet"
@@ -114,32 +119,47 @@ class SelectionProcessor(ProcessorABC):
             message = f"{events.metadata['filename']} cannot be read"
             raise OSError(message) from error
 
-    def _columns_and_histograms(
-        self, record: ak.Array, weight: NDArray[np.float64], selected: SelectedEvents, dataset: str
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, hist.Hist]]:
-        features = feature_table(selected)
+    def _columns(
+        self,
+        record: ak.Array,
+        selected: SelectedEvents,
+        features: dict[str, NDArray[np.float32]],
+        weights: dict[str, NDArray[np.float64]],
+    ) -> dict[str, NDArray[Any]]:
+        """The columns of the shard; every simulated and every data shard of a region has the same."""
         columns: dict[str, NDArray[Any]] = {
             "channelNumber": np.asarray(record.channel)[selected.index].astype(np.int32),
             "runNumber": np.asarray(record.run)[selected.index].astype(np.int32),
             "eventNumber": np.asarray(record.event)[selected.index],
-            "weight": weight[selected.index],
-            "flcomp": flavour_combination(selected),
-            **features,
+            "weight": weights[NOMINAL],
         }
+        for variation in variation_names(self.weights)[1:]:
+            columns[f"weight_{variation}"] = weights.get(variation, weights[NOMINAL])
+        columns["flcomp"] = flavour_combination(selected)
+        columns |= features
         if self.rmm.write and len(selected):
             columns |= self._matrix_columns(selected)
-        histograms = {
+        return columns
+
+    def _histograms(
+        self,
+        dataset: str,
+        columns: dict[str, NDArray[Any]],
+        features: dict[str, NDArray[np.float32]],
+        weights: dict[str, NDArray[np.float64]],
+    ) -> dict[str, hist.Hist]:
+        return {
             f"{self.name}/{feature}": feature_histogram(
                 feature,
                 dataset,
                 self.region.n_leptons,
                 flcomp=columns["flcomp"],
                 values=features[feature],
-                weight=columns["weight"],
+                weights=weights,
+                variations=variation_names(self.weights),
             )
             for feature in histogrammed(tuple(features))
         }
-        return columns, histograms
 
     def _matrix_columns(self, selected: SelectedEvents) -> dict[str, NDArray[np.float32]]:
         layout = layout_of(self.rmm)

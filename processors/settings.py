@@ -4,8 +4,9 @@ Nothing heavy is imported here: the command line reads settings before it knows 
 """
 
 import os
+from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -14,6 +15,7 @@ from fileset.settings import Settings
 __all__ = [
     "REGIONS",
     "Convention",
+    "CorrectionSettings",
     "ExecutionSettings",
     "JetSettings",
     "LeptonSettings",
@@ -98,11 +100,36 @@ REGIONS: MappingProxyType[str, RegionSettings] = MappingProxyType(
 )
 
 
+class CorrectionSettings(Settings):
+    """A further factor on the weight of selected simulated events, from a correctionlib JSON file."""
+
+    file: Path = Field(description="correctionlib file, .json or .json.gz")
+    correction: str = Field(description="name of the correction in the file")
+    inputs: tuple[str | float, ...] = Field(
+        description="its inputs in order: a column of the feature table, a number, other text as it stands, or "
+        "{systematic}, which is replaced by `nominal`, `up` and `down` below"
+    )
+    nominal: str = Field(default="nominal", description="what {systematic} is for the nominal factor")
+    up: str | None = Field(default=None, description="what it is for the upward variation; null has none")
+    down: str | None = Field(default=None, description="what it is for the downward variation; null has none")
+
+
 class WeightSettings(Settings):
     """Which factors the weight of a simulated event has beside cross section and luminosity."""
 
     btag_weight: bool = Field(
         default=False, description="multiply the b-tagging scale factor (of the 70 % point) too"
+    )
+    uncertainties: dict[
+        Literal["norm", "generator", "pileup", "electron", "muon", "lepton_trigger", "btag"],
+        Annotated[float, Field(gt=0, lt=1)],
+    ] = Field(
+        default_factory=dict,
+        description="relative uncertainty of a factor, which makes its two variations: norm stands for the "
+        "luminosity (0.021 in 2015 and 2016 data), the others are generator and scale factors",
+    )
+    corrections: dict[str, CorrectionSettings] = Field(
+        default_factory=dict, description="further factors by name, from correctionlib files"
     )
 
 
@@ -127,6 +154,9 @@ class ExecutionSettings(Settings):
     workers: int | None = Field(default=None, ge=1, description="processes; by default one for each core")
     scheduler: str | None = Field(
         default=None, description="address of a running Dask scheduler, tcp://... or tls://..."
+    )
+    timeout: int = Field(
+        default=60, ge=1, description="seconds that a server of files may take to answer one request"
     )
     chunksize: int = Field(default=100_000, ge=1, description="events in a chunk, about")
 

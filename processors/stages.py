@@ -24,6 +24,7 @@ from processors.scoring import ScoreProcessor
 from processors.selection import SelectionProcessor, chunk_name
 from processors.settings import RegionSettings, RMMSettings, WeightSettings
 from processors.shards import read_manifest, remove_strays
+from processors.weights import variation_names
 
 __all__ = ["assemble", "disk_needed", "score_region", "select_region"]
 
@@ -180,6 +181,7 @@ def select_region(
         processor,
         workers.executor(f"selecting {name}"),
         schema=OpenDataSchema,
+        timeout=workers.settings.timeout,
     )
     books = dataset_books(fileset, receipts)
     result = {
@@ -209,6 +211,7 @@ def select_region(
             "rmm": list(layout_of(rmm).cell_names) if rmm.write else [],
         },
         variables=list(baseline_names(region.n_leptons)),
+        variations=list(variation_names(weights)),
     )
     _write_results(directory, manifest, {key: _scaled(h, scales) for key, h in histograms.items()})
     return result
@@ -249,13 +252,26 @@ def score_region(
     card = checksum(model / "card.json")
     hashes = {
         shard["path"]: fingerprint(
-            [card, shard["checksum"], scales[shard["dataset"]], seed, manifest["variables"]]
+            [
+                card,
+                shard["checksum"],
+                scales[shard["dataset"]],
+                seed,
+                manifest["variables"],
+                manifest["variations"],
+            ]
         )
         for shard in manifest["shards"]
     }
     chunks = {
         shard["path"].removesuffix(".parquet"): WorkItem(
-            shard["dataset"], str(shards / shard["path"]), "", 0, shard["rows"], b"", {}
+            shard["dataset"],
+            str(shards / shard["path"]),
+            "",
+            0,
+            shard["rows"],
+            b"",
+            {"kind": manifest["datasets"][shard["dataset"]]["kind"]},
         )
         for shard in manifest["shards"]
     }
@@ -266,6 +282,7 @@ def score_region(
         model=model,
         loader=loader,
         variables=manifest["variables"],
+        variations=manifest["variations"],
         scales=scales,
         seed=seed,
         scores=directory,

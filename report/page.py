@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 
 from fileset.exceptions import InputError
-from processors.histograms import load_histograms
+from processors.histograms import load_histograms, nominal
 from report.gallery import Region, input_drawings, power_drawings, score_drawings, training_drawings
 from report.mathtext import to_html, to_plain
 from report.numbers import count, duration, significant
@@ -215,7 +215,7 @@ def write_page(output: Path, *, settings: ReportSettings | None = None, processe
             sample=sample,
             datasets=part["datasets"],
             histograms={
-                key.removeprefix(f"{name}/"): histogram
+                key.removeprefix(f"{name}/"): nominal(histogram)
                 for key, histogram in histograms.items()
                 if key.startswith(f"{name}/")
             },
