@@ -116,9 +116,8 @@ class AnomalyModel:
 
 
 def _parts(n: int) -> list[slice]:
-    """Whole batches, so few that the scaled copy stays small."""
-    rows = 8 * BATCH_ROWS
-    return [slice(start, start + rows) for start in range(0, n, rows)]
+    """Batches: scaled one at a time, they stay in the cache on their way into the network."""
+    return [slice(start, start + BATCH_ROWS) for start in range(0, n, BATCH_ROWS)]
 
 
 def load_model(path: Path | str) -> AnomalyModel:

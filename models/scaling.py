@@ -97,15 +97,15 @@ class UpperTailScaler(Scaler):
     slope: NDArray[np.float64]  # (k,): beyond the last knot, per unit of x
 
     def _transform(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        scaled = np.empty_like(features)
-        for index, (x, u, slope) in enumerate(zip(self.values, self.surprise, self.slope, strict=True)):
+        columns = np.ascontiguousarray(features.T)
+        for column, x, u, slope in zip(columns, self.values, self.surprise, self.slope, strict=True):
             # Most cells of an RMM are empty: what zero becomes is computed once.
-            filled = np.flatnonzero(features[:, index])
-            column = np.append(features[filled, index].astype(np.float64), 0.0)
-            surprise = np.interp(column, x, u) + slope * np.maximum(column - x[-1], 0)
-            scaled[:, index] = surprise[-1]
-            scaled[filled, index] = surprise[:-1]
-        return scaled
+            filled = np.flatnonzero(column)
+            value = np.append(column[filled].astype(np.float64), 0.0)
+            surprise = np.interp(value, x, u) + slope * np.maximum(value - x[-1], 0)
+            column[:] = surprise[-1]
+            column[filled] = surprise[:-1]
+        return np.ascontiguousarray(columns.T)
 
     def _invert(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
         features = np.empty_like(scaled)
