@@ -26,7 +26,9 @@ MLL = RNG.exponential(150, N)
 
 
 def mll(dataset: str, part: slice = slice(None)) -> hist.Hist:
-    return feature_histogram("mll", dataset, 2, flcomp=FLCOMP[part], values=MLL[part], weight=WEIGHT[part])
+    return feature_histogram(
+        "mll", dataset, 2, flcomp=FLCOMP[part], values=MLL[part], weights={"nominal": WEIGHT[part]}
+    )
 
 
 @pytest.mark.parametrize("n_leptons", [2, 3])
@@ -34,7 +36,9 @@ def test_every_feature_and_baseline_has_a_binning_and_a_label(n_leptons: int) ->
     names = (*table_names(n_leptons), *baseline_names(n_leptons))
     assert histogrammed(names) == names
     for name in names:
-        axis = feature_histogram(name, "d", n_leptons, flcomp=[6], values=[1.0], weight=[1.0]).axes[2]
+        axis = feature_histogram(
+            name, "d", n_leptons, flcomp=[6], values=[1.0], weights={"nominal": [1.0]}
+        ).axes[-1]
         assert axis.name == name
         assert axis.label
         assert "_N" not in axis.label, "the lepton's number stands in the label"
@@ -43,7 +47,7 @@ def test_every_feature_and_baseline_has_a_binning_and_a_label(n_leptons: int) ->
 def test_matrix_cells_have_no_binning_of_their_own() -> None:
     assert histogrammed(("met_et", "m_j1_e2", "lep")) == ("met_et",)
     with pytest.raises(ValueError, match="no binning is known for 'm_j1_e2'"):
-        feature_histogram("m_j1_e2", "d", 2, flcomp=[], values=[], weight=[])
+        feature_histogram("m_j1_e2", "d", 2, flcomp=[], values=[], weights={"nominal": []})
 
 
 def test_nothing_is_lost_with_the_flow_bins() -> None:
@@ -58,7 +62,7 @@ def test_nothing_is_lost_with_the_flow_bins() -> None:
 
 
 def test_a_combination_without_number_is_kept_in_the_flow() -> None:
-    filled = feature_histogram("mll", "d", 4, flcomp=[-1, -1], values=[90, 90], weight=[1, 2])
+    filled = feature_histogram("mll", "d", 4, flcomp=[-1, -1], values=[90, 90], weights={"nominal": [1, 2]})
     assert filled.sum(flow=True).value == 3
 
 
@@ -66,7 +70,7 @@ def test_scores_integrate_over_all_splits_to_the_sum_of_weights() -> None:
     split = RNG.integers(0, 3, N)
     score = RNG.normal(0, 3, N)
     score[0] = 1e3
-    filled = score_histogram("Zee", 2, split=split, flcomp=FLCOMP, score=score, weight=WEIGHT)
+    filled = score_histogram("Zee", 2, split=split, flcomp=FLCOMP, score=score, weights={"nominal": WEIGHT})
     assert [axis.name for axis in filled.axes] == ["dataset", "split", "flcomp", "score"]
     assert list(filled.axes[1]) == ["train", "validation", "test"]
     assert filled.sum(flow=True).value == pytest.approx(WEIGHT.sum(), rel=1e-12)

@@ -18,7 +18,7 @@ def receipt(tmp_path: Path) -> dict[str, Any]:
     path = f"{CHUNK}.parquet"
     shard = {"path": path, **write_shard(tmp_path / path, {"weight": np.array([1.5, -0.5])})}
     histogram = feature_histogram(
-        "mll", "361106.Zee.2lep", 2, flcomp=[6, 7], values=[91, 88], weight=[1.5, -0.5]
+        "mll", "361106.Zee.2lep", 2, flcomp=[6, 7], values=[91, 88], weights={"nominal": [1.5, -0.5]}
     )
     content = {"config_hash": "now", "dataset": "361106.Zee.2lep", "events_read": 100, "shard": shard}
     return write_receipt(tmp_path, CHUNK, content, {"2L/mll": histogram})
