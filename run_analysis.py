@@ -237,6 +237,7 @@ def _checked(analysis: Analysis, workers: "Workers") -> Any:
                 cache=output / "audit-cache.json",
                 map=workers.map,
                 progress=lambda done, total: tick(done, total, ""),
+                timeout=analysis.execution.timeout,
             )
         except AuditError as error:
             write_json(output / "check.json", error.audit.to_json())

@@ -113,7 +113,7 @@ def check(
     progress: Callable[[int, int], None] | None = None,
     checksums: bool = False,
     photons: bool = False,
-    timeout: float = 60.0,
+    timeout: int = 60,
 ) -> Audit:
     """Look into every file of a fileset, once.
 
@@ -129,7 +129,7 @@ def check(
         progress: called with the number of files done and of all files.
         checksums: compare the checksums that the release's catalogue knows; reads all bytes of local files.
         photons: expect the branches of photons too.
-        timeout: time that a remote file is waited for [s].
+        timeout: time that the answer to one request is waited for, of remote files [s].
 
     Returns:
         The audit, with the completed fileset.
@@ -148,7 +148,7 @@ def check(
         completed[dataset], found = _complete(dataset, metadata, files, records)
         findings += found
     findings += find_same_files(completed, records)
-    findings += find_same_events(completed, records)
+    findings += find_same_events(completed, records, timeout)
     findings += _skim_entries(completed)
     order = {"fatal": 0, "warning": 1, "note": 2}
     findings.sort(key=lambda finding: order[finding.severity])
@@ -207,9 +207,9 @@ def _inspect_all(
 
 def _check_protocols(paths: Iterable[str]) -> None:
     """Refuse addresses that the packages installed cannot read."""
-    if any(path.startswith("root://") for path in paths) and find_spec("fsspec_xrootd") is None:
+    if any(path.startswith("root://") for path in paths) and find_spec("XRootD") is None:
         msg = (
-            "Files are to be read by XRootD, and the package fsspec-xrootd is not installed: install the extra "
+            "Files are to be read by XRootD, and the package xrootd is not installed: install the extra "
             "[xrootd], or read them over the web with protocol https."
         )
         raise InputError(msg)

@@ -16,6 +16,7 @@ from fileset.branches import TREES
 from fileset.findings import Finding
 from fileset.inspection import identity_hash, iterate_identity
 from fileset.read_errors import OPEN_ERRORS
+from fileset.remote import source_options
 
 __all__ = ["find_same_events", "find_same_files"]
 
@@ -47,12 +48,12 @@ def find_same_files(fileset: Fileset, records: Records) -> list[Finding]:
     return findings
 
 
-def find_same_events(fileset: Fileset, records: Records) -> list[Finding]:
-    """Events that occur in two files of one skim."""
+def find_same_events(fileset: Fileset, records: Records, timeout: int) -> list[Finding]:
+    """Events that occur in two files of one skim; `timeout` is that of the audit [s]."""
     findings = []
     for files in _scopes(fileset, records):
         for group in _connected(files, records):
-            findings += _compare(group, records, fileset)
+            findings += _compare(group, records, fileset, timeout)
     return findings
 
 
@@ -94,14 +95,16 @@ def _connected(files: Sequence[tuple[str, str]], records: Records) -> list[list[
     return [group for group in groups if len(group) > 1]
 
 
-def _compare(files: Sequence[tuple[str, str]], records: Records, fileset: Fileset) -> list[Finding]:
+def _compare(
+    files: Sequence[tuple[str, str]], records: Records, fileset: Fileset, timeout: int
+) -> list[Finding]:
     """Read the identity of events of some files again, part by part, and find those in two of them."""
     total = sum(records[path]["entries"] for _, path in files)
     parts = max(1, -(-total // EVENTS_AT_ONCE))
     shared: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for part in range(parts):
         try:
-            hashes, file_of, entry_of = _read_part(files, fileset, part, parts)
+            hashes, file_of, entry_of = _read_part(files, fileset, part, parts, timeout)
         except OPEN_ERRORS as error:
             names = ", ".join(path for _, path in files)
             message = f"{names} cannot be read a second time to compare their events ({type(error).__name__})"
@@ -125,14 +128,14 @@ def _compare(files: Sequence[tuple[str, str]], records: Records, fileset: Filese
 
 
 def _read_part(
-    files: Sequence[tuple[str, str]], fileset: Fileset, part: int, parts: int
+    files: Sequence[tuple[str, str]], fileset: Fileset, part: int, parts: int, timeout: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int64]]:
     """Hashes of the events of one part, with the file's index and the entry of each."""
     hashes, owners, entries = [], [], []
     for index, (dataset, path) in enumerate(files):
         entry = fileset[dataset]
         identity = TREES[entry["metadata"]["release"]].identity
-        with uproot.open(path) as file:
+        with uproot.open(path, **source_options(timeout)) as file:
             tree = file[entry["metadata"]["tree"]]
             for start, channel, run, event in iterate_identity(tree, identity, [0, 0]):
                 values = identity_hash(channel, run, event)

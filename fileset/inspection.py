@@ -20,7 +20,8 @@ import uproot
 from numpy.typing import NDArray
 
 from fileset.branches import TreeExpectation, accepts, expectation
-from fileset.read_errors import OPEN_ERRORS, hidden_read_error
+from fileset.read_errors import OPEN_ERRORS
+from fileset.remote import source_options
 
 __all__ = ["Task", "identity_hash", "inspect_file", "iterate_identity"]
 
@@ -39,9 +40,6 @@ STEP = 100_000
 _ABSENT = "does not exist"
 _NO_TREE = "no tree"
 
-# A TypeError is caught for what uproot hides in it, see `hidden_read_error`; any other is raised again.
-_CAUGHT: tuple[type[Exception], ...] = (*OPEN_ERRORS, TypeError)
-
 # Remote files are tried again after these pauses [s].
 PAUSES = (1.0, 4.0)
 
@@ -56,7 +54,7 @@ class Task:
     simulation: bool
     photons: bool = False
     checksum: bool = False
-    timeout: float = 60.0
+    timeout: int = 60
     cached: Mapping[str, Any] | None = None
 
     @property
@@ -119,7 +117,7 @@ def _inspect(task: Task) -> dict[str, Any]:
         if "://" not in task.path:
             status = Path(task.path).stat()
             record.update(size=status.st_size, modified=status.st_mtime_ns)
-        with uproot.open(task.path, timeout=task.timeout) as file:
+        with uproot.open(task.path, **source_options(task.timeout)) as file:
             record["uuid"] = str(file.file.uuid)
             if record["size"] is None:
                 record["size"] = file.file.source.num_bytes
@@ -128,9 +126,7 @@ def _inspect(task: Task) -> dict[str, Any]:
             _look(file, task, record)
         if task.checksum and not record["error"]:
             record["checksum"] = _adler32(task.path)
-    except _CAUGHT as error:
-        if isinstance(error, TypeError) and not hidden_read_error(error):
-            raise
+    except OPEN_ERRORS as error:
         record["error"] = _reason(task.path, error)
     return record
 
@@ -168,9 +164,7 @@ def _look(file: Any, task: Task, record: dict[str, Any]) -> None:
         if set(expected.identity) <= usable:
             _look_at_identity(tree, expected, record, reading)
         _look_at_lengths(tree, expected, usable, record, reading)
-    except _CAUGHT as error:
-        if isinstance(error, TypeError) and not hidden_read_error(error):
-            raise
+    except OPEN_ERRORS as error:
         record["error"] = _reason(task.path, error)
         record["error_entries"] = list(reading)
 
@@ -298,8 +292,6 @@ def _reason(path: str, error: Exception) -> str:
         truncated = _truncation(Path(path))
         if truncated:
             return truncated
-    if hidden := hidden_read_error(error):
-        return f"cannot be read ({hidden})"
     try:
         first_line = next(iter(str(error).strip().splitlines()), "").strip()
     except OPEN_ERRORS:
