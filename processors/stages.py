@@ -1,4 +1,4 @@
-"""The stages select and score: chunks to do, what is done already, and the books at the end."""
+"""The stages select, compare and score: chunks to do, what is done already, and the books at the end."""
 
 import logging
 import uuid
@@ -13,6 +13,8 @@ from coffea.processor.executor import ExecutorBase, WorkItem
 
 from fileset.exceptions import FailureError
 from processors.books import dataset_books, ledger, manifest_of
+from processors.cells import add_absent, load_cells, save_cells
+from processors.comparison import ComparisonProcessor, compared, inputs_of
 from processors.execution import Missing, Workers, run_chunks, work_items
 from processors.features import REDUCED, baseline_names, table_names
 from processors.files import checksum, fingerprint, read_json, write_json
@@ -22,11 +24,11 @@ from processors.rmm import layout_of
 from processors.schema import OpenDataSchema
 from processors.scoring import ScoreProcessor
 from processors.selection import SelectionProcessor, chunk_name
-from processors.settings import RegionSettings, RMMSettings, WeightSettings
-from processors.shards import read_manifest, remove_strays
-from processors.weights import variation_names
+from processors.settings import ComparisonSettings, Convention, RegionSettings, RMMSettings, WeightSettings
+from processors.shards import MANIFEST_FORMAT, read_manifest, remove_strays
+from processors.weights import check_corrections, variation_names
 
-__all__ = ["assemble", "disk_needed", "score_region", "select_region"]
+__all__ = ["assemble", "compare_region", "disk_needed", "score_region", "select_region"]
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +163,7 @@ def select_region(
     Raises:
         FailureError: chunks could not be read and that is not allowed; the ledger is written all the same.
     """
+    check_corrections(weights)
     directory = output / "shards" / name
     common = {"cuts": region.model_dump(), "weights": weights.model_dump(), "rmm": rmm.model_dump()}
     dataset_hashes = {
@@ -217,6 +220,116 @@ def select_region(
     return result
 
 
+def compare_region(
+    *,
+    name: str,
+    convention: Convention,
+    settings: ComparisonSettings,
+    blinded: bool,
+    workers: Workers,
+    output: Path,
+) -> dict[str, Any]:
+    """Compares data with simulation in every input: output/comparison/<region>, and inputs.json beside the shards.
+
+    Args:
+        name: of the region.
+        convention: of the matrix in the shards.
+        settings: normalisation and thresholds.
+        blinded: data of this region must not be looked at.
+        workers: who do the work.
+        output: directory of the whole analysis.
+
+    Returns:
+        The region's part of agreement.json, see `comparison.compared`.
+
+    Raises:
+        FailureError: a shard could not be read.
+    """
+    shards = output / "shards" / name
+    manifest = read_manifest(shards / "manifest.json")
+    cells = {}
+    if manifest["features"]["rmm"]:
+        cells = _cells(manifest, shards, output / "comparison" / name, convention, workers)
+    features = {
+        key.removeprefix(f"{name}/"): histogram
+        for key, histogram in load_histograms(shards / "histograms.json").items()
+    }
+    result = compared(features, cells, manifest["datasets"], settings, blinded=blinded)
+    inputs = inputs_of(name, manifest, result)
+    known = shards / "inputs.json"
+    if not (known.is_file() and read_json(known) == inputs):
+        write_json(known, inputs)
+    return result
+
+
+def _cells(
+    manifest: Mapping[str, Any], shards: Path, directory: Path, convention: Convention, workers: Workers
+) -> dict[str, hist.Hist]:
+    """Histograms of the matrix' cells: those of the last time where the shards are the same."""
+    names, scales = (
+        manifest["features"]["rmm"],
+        {d: book["scale"] for d, book in manifest["datasets"].items()},
+    )
+    hashes = {
+        shard["path"].removesuffix(".parquet"): fingerprint(
+            [shard["checksum"], scales[shard["dataset"]], convention, names]
+        )
+        for shard in manifest["shards"]
+    }
+    own = {"format": MANIFEST_FORMAT, "region": manifest["region"], "config_hash": fingerprint(hashes)}
+    known, cells = directory / "manifest.json", directory / "cells.zip"
+    if known.is_file() and cells.is_file() and read_json(known) == own:
+        return load_cells(cells)
+    receipts, _, missing = _run_what_is_missing(
+        _shard_chunks(manifest, shards),
+        hashes,
+        directory,
+        ComparisonProcessor(
+            cells=names, convention=convention, scales=scales, directory=directory, config_hashes=hashes
+        ),
+        workers.executor(f"comparing {manifest['region']}"),
+        schema=BaseSchema,
+        file_format="parquet",
+    )
+    if missing:
+        write_json(directory / "ledger.json", ledger(len(receipts), missing))
+        _refuse(missing, directory / "ledger.json")
+    histograms: dict[str, hist.Hist] = {}
+    for chunk in sorted(receipts):
+        done = read_receipt(directory, chunk, hashes[chunk])
+        if done is not None:
+            histograms = accumulate([histograms, done[1]])
+    totals = {
+        dataset: (book["sumw"] * book["scale"], book["sumw2"] * book["scale"] ** 2)
+        for dataset, book in manifest["datasets"].items()
+    }
+    histograms = add_absent(histograms, totals, names)
+    save_cells(histograms, cells)
+    write_json(known, own)
+    (directory / "ledger.json").unlink(missing_ok=True)
+    for path in set(directory.glob("*/*.receipt.json")) - {
+        receipt_path(directory, chunk) for chunk in hashes
+    }:
+        path.unlink()
+    return histograms
+
+
+def _shard_chunks(manifest: Mapping[str, Any], shards: Path) -> dict[str, WorkItem]:
+    """The shards of a manifest as chunks, by their names without ending."""
+    return {
+        shard["path"].removesuffix(".parquet"): WorkItem(
+            shard["dataset"],
+            str(shards / shard["path"]),
+            "",
+            0,
+            shard["rows"],
+            b"",
+            {"kind": manifest["datasets"][shard["dataset"]]["kind"]},
+        )
+        for shard in manifest["shards"]
+    }
+
+
 def score_region(
     *,
     name: str,
@@ -263,18 +376,7 @@ def score_region(
         )
         for shard in manifest["shards"]
     }
-    chunks = {
-        shard["path"].removesuffix(".parquet"): WorkItem(
-            shard["dataset"],
-            str(shards / shard["path"]),
-            "",
-            0,
-            shard["rows"],
-            b"",
-            {"kind": manifest["datasets"][shard["dataset"]]["kind"]},
-        )
-        for shard in manifest["shards"]
-    }
+    chunks = _shard_chunks(manifest, shards)
     processor = ScoreProcessor(
         region=name,
         n_leptons=region.n_leptons,

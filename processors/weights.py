@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fileset.exceptions import InputError
 from processors.settings import CorrectionSettings, WeightSettings
 
-__all__ = ["NOMINAL", "corrected_weights", "event_weights", "variation_names"]
+__all__ = ["NOMINAL", "check_corrections", "corrected_weights", "event_weights", "variation_names"]
 
 NOMINAL = "nominal"
 
@@ -97,6 +97,21 @@ def corrected_weights(
             varied[f"{name}Up"] = before * _evaluate(correction, correction.up, features, index.size)
             varied[f"{name}Down"] = before * _evaluate(correction, correction.down, features, index.size)
     return {name: varied[name] for name in variation_names(settings)}
+
+
+def check_corrections(settings: WeightSettings) -> None:
+    """Looks before the first event is read whether the correction files are there and hold what is asked for.
+
+    Raises:
+        InputError: a file cannot be read or has no such correction.
+    """
+    for correction in settings.corrections.values():
+        known = sorted(_correction_set(correction.file))
+        if correction.correction not in known:
+            message = (
+                f"{correction.file} has no correction {correction.correction!r}, only {', '.join(known)}"
+            )
+            raise InputError(message)
 
 
 @lru_cache(maxsize=32)

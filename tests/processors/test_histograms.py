@@ -13,6 +13,7 @@ from processors.histograms import (
     feature_histogram,
     histogrammed,
     load_histograms,
+    nominal,
     save_histograms,
     save_root,
     score_histogram,
@@ -52,7 +53,7 @@ def test_matrix_cells_have_no_binning_of_their_own() -> None:
 
 def test_nothing_is_lost_with_the_flow_bins() -> None:
     filled = mll("Zee")
-    assert [axis.name for axis in filled.axes] == ["dataset", "flcomp", "mll"]
+    assert [axis.name for axis in filled.axes] == ["dataset", "variation", "flcomp", "mll"]
     total = filled.sum(flow=True)
     assert total.value == pytest.approx(WEIGHT.sum(), rel=1e-12)
     assert total.variance == pytest.approx((WEIGHT**2).sum(), rel=1e-12)
@@ -71,8 +72,8 @@ def test_scores_integrate_over_all_splits_to_the_sum_of_weights() -> None:
     score = RNG.normal(0, 3, N)
     score[0] = 1e3
     filled = score_histogram("Zee", 2, split=split, flcomp=FLCOMP, score=score, weights={"nominal": WEIGHT})
-    assert [axis.name for axis in filled.axes] == ["dataset", "split", "flcomp", "score"]
-    assert list(filled.axes[1]) == ["train", "validation", "test"]
+    assert [axis.name for axis in filled.axes] == ["dataset", "variation", "split", "flcomp", "score"]
+    assert list(filled.axes["split"]) == ["train", "validation", "test"]
     assert filled.sum(flow=True).value == pytest.approx(WEIGHT.sum(), rel=1e-12)
     assert filled.sum(flow=True).variance == pytest.approx((WEIGHT**2).sum(), rel=1e-12)
     held_out = filled[{"split": "test"}].sum(flow=True).value
@@ -92,8 +93,8 @@ def test_files_do_not_depend_on_the_order_in_which_chunks_finish(tmp_path: Path)
         np.testing.assert_allclose(
             read[{"dataset": dataset}].values(flow=True), mll("Zee")[{"dataset": "Zee"}].values(flow=True)
         )
-    assert read.axes[2].label == r"$m_{\ell\ell}$ [GeV]"
-    assert "\n" not in read.axes[2].label
+    assert read.axes[-1].label == r"$m_{\ell\ell}$ [GeV]"
+    assert "\n" not in read.axes[-1].label
 
 
 def test_root_files_hold_one_histogram_a_group_with_errors(tmp_path: Path) -> None:
@@ -115,3 +116,32 @@ def test_a_write_that_fails_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="Zee"):
         save_root({"2L/mll": mll("Zee")}, tmp_path, {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_variations_are_an_axis_and_data_have_none(tmp_path: Path) -> None:
+    def filled(dataset: str, weights: dict[str, object]) -> hist.Hist:
+        return feature_histogram(
+            "mll",
+            dataset,
+            2,
+            flcomp=FLCOMP,
+            values=MLL,
+            weights=weights,
+            variations=("nominal", "normUp", "normDown"),
+        )
+
+    simulated = filled("Zee", {"nominal": WEIGHT, "normUp": 1.1 * WEIGHT, "normDown": 0.9 * WEIGHT})
+    both = accumulate([simulated, filled("data_A", {"nominal": np.ones(N)})])
+    for variation, factor in (("nominal", 1.0), ("normUp", 1.1), ("normDown", 0.9)):
+        total = both[{"dataset": "Zee", "variation": variation}].sum(flow=True).value
+        assert total == pytest.approx(factor * WEIGHT.sum(), rel=1e-12)
+    assert both[{"dataset": "data_A", "variation": "normUp"}].sum(flow=True).value == 0
+    assert nominal(both)[{"dataset": "data_A"}].sum(flow=True).value == N
+    save_root({"2L/mll": both}, tmp_path, {"Zee": "Zjets", "data_A": "data"})
+    with uproot.open(tmp_path / "histograms.root") as file:
+        assert set(file.keys(cycle=False, recursive=True, filter_classname="TH1*")) == {
+            "2L/mll/Zjets",
+            "2L/mll/Zjets__normUp",
+            "2L/mll/Zjets__normDown",
+            "2L/mll/data",
+        }

@@ -1,5 +1,6 @@
 """Event weights: data counts once, simulation has every factor by its name, negative weights stay negative."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,16 @@ import awkward as ak
 import numpy as np
 import pytest
 
+from fileset.exceptions import InputError
 from processors.schema import event_record
-from processors.settings import WeightSettings
-from processors.weights import SCALE_FACTORS, event_weights
+from processors.settings import CorrectionSettings, WeightSettings
+from processors.weights import (
+    SCALE_FACTORS,
+    check_corrections,
+    corrected_weights,
+    event_weights,
+    variation_names,
+)
 
 FACTORS = {
     "generator": 0.5,
@@ -75,3 +83,90 @@ def test_real_simulation_and_real_data(real_2020: dict[str, Path], read_events: 
     data = event_record(read_events(real_2020["data_B.4lep"], "mini"))
     assert ak.all(data.weight.generator == 0), "mcWeight of collision data is 0"
     assert event_weights(data, {"kind": "data", "norm": 1.0}, WeightSettings()).weight().sum() == len(data)
+
+
+@pytest.fixture
+def correction(tmp_path: Path) -> CorrectionSettings:
+    """A factor 2 below 50 GeV of the leading lepton and 3 above, 10 % up and 20 % down."""
+    systematics = {"nominal": 1.0, "up": 1.1, "down": 0.8}
+    document = {
+        "schema_version": 2,
+        "corrections": [
+            {
+                "name": "lepton",
+                "version": 1,
+                "inputs": [{"name": "systematic", "type": "string"}, {"name": "pt", "type": "real"}],
+                "output": {"name": "factor", "type": "real"},
+                "data": {
+                    "nodetype": "category",
+                    "input": "systematic",
+                    "content": [
+                        {
+                            "key": key,
+                            "value": {
+                                "nodetype": "binning",
+                                "input": "pt",
+                                "edges": [0.0, 50.0, 1000.0],
+                                "flow": "clamp",
+                                "content": [2 * factor, 3 * factor],
+                            },
+                        }
+                        for key, factor in systematics.items()
+                    ],
+                },
+            }
+        ],
+    }
+    path = tmp_path / "corrections.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return CorrectionSettings(
+        file=path, correction="lepton", inputs=("{systematic}", "lep1_pt"), up="up", down="down"
+    )
+
+
+def test_variations_of_factors_and_corrections(
+    make_record: Callable[..., ak.Array], correction: CorrectionSettings
+) -> None:
+    settings = WeightSettings(
+        uncertainties={"norm": 0.02, "electron": 0.05}, corrections={"lepton": correction}
+    )
+    names = variation_names(settings)
+    assert names == ("nominal", "normUp", "normDown", "electronUp", "electronDown", "leptonUp", "leptonDown")
+    record = make_record({"weight": FACTORS}, {"weight": FACTORS}, {"weight": FACTORS})
+    weights = event_weights(record, SIMULATION, settings)
+    index = np.array([0, 2])
+    features = {"lep1_pt": np.array([30.0, 80.0], dtype=np.float32)}
+    varied = corrected_weights(weights, index, features, SIMULATION, settings)
+    assert tuple(varied) == names
+    nominal = weights.weight()[index] * np.array([2, 3])
+    np.testing.assert_allclose(varied["nominal"], nominal)
+    factors = {
+        "normUp": 1.02,
+        "normDown": 0.98,
+        "electronUp": 1.05,
+        "electronDown": 0.95,
+        "leptonUp": 1.1,
+        "leptonDown": 0.8,
+    }
+    for name, factor in factors.items():
+        np.testing.assert_allclose(varied[name], factor * nominal, err_msg=name)
+    of_data = corrected_weights(weights, index, features, {"kind": "data"}, settings)
+    assert {name: w.tolist() for name, w in of_data.items()} == {"nominal": [1, 1]}
+
+
+def test_a_correction_that_does_not_fit_is_named(
+    make_record: Callable[..., ak.Array], correction: CorrectionSettings, tmp_path: Path
+) -> None:
+    record = make_record({"weight": FACTORS})
+    features = {"lep1_pt": np.array([30.0], dtype=np.float32)}
+    wrong = {
+        "does not take": correction.model_copy(update={"correction": "muon"}),
+        "cannot be read": correction.model_copy(update={"file": tmp_path / "absent.json"}),
+    }
+    for words, settings in wrong.items():
+        configured = WeightSettings(corrections={"lepton": settings})
+        weights = event_weights(record, SIMULATION, configured)
+        with pytest.raises(InputError, match="has no correction|cannot be read"):
+            check_corrections(configured)
+        with pytest.raises(InputError, match=words):
+            corrected_weights(weights, np.array([0]), features, SIMULATION, configured)
