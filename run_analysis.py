@@ -4,6 +4,7 @@
     check      open every file once and compare it with what is known of it
     simulate   make the demo sample with Pythia 8
     select     events -> shards, histograms and cutflow
+    compare    shards -> data against simulation, and which inputs may be trained on
     train      shards -> a model of the Standard Model
     score      shards and model -> a score for every event
     evaluate   scores -> what each signal's power is, beside single variables
@@ -33,7 +34,14 @@ from fileset.settings import FilesetSettings, Settings
 from fileset.simulation.settings import SimulationSettings
 from models.presets import PRESETS
 from models.settings import TrainingSettings
-from processors.settings import REGIONS, ExecutionSettings, RegionSettings, RMMSettings, WeightSettings
+from processors.settings import (
+    REGIONS,
+    ComparisonSettings,
+    ExecutionSettings,
+    RegionSettings,
+    RMMSettings,
+    WeightSettings,
+)
 from report.settings import ReportSettings
 
 if TYPE_CHECKING:
@@ -66,6 +74,9 @@ class Analysis(Settings):
     execution: ExecutionSettings = Field(default=ExecutionSettings(), description="where the work is done")
     simulation: SimulationSettings = Field(
         default=SimulationSettings(), description="the sample that `simulate` makes"
+    )
+    comparison: ComparisonSettings = Field(
+        default=ComparisonSettings(), description="which inputs must agree with data to be trained on"
     )
     training: TrainingSettings = Field(
         default_factory=TrainingSettings, description="the network and its training"
@@ -314,6 +325,25 @@ def _select(analysis: Analysis, workers: "Workers") -> None:
     assemble(analysis.output, analysis.regions)
 
 
+def _compare(analysis: Analysis, workers: "Workers") -> None:
+    from processors.files import write_json  # noqa: PLC0415 - --help must be quick
+    from processors.stages import compare_region  # noqa: PLC0415
+    from report import terminal  # noqa: PLC0415
+
+    regions = {}
+    for name in analysis.regions:
+        regions[name] = compare_region(
+            name=name,
+            convention=analysis.rmm.convention,
+            settings=analysis.comparison,
+            blinded=analysis.report.blinds(name),
+            workers=workers,
+            output=analysis.output,
+        )
+        terminal.agreement_table(name, regions[name])
+    write_json(analysis.output / "agreement.json", {"format": 1, "regions": regions})
+
+
 def _model_name(analysis: Analysis) -> str:
     return f"{analysis.training.preset}-{analysis.features}"
 
@@ -409,6 +439,7 @@ _STAGES: dict[str, tuple[str, Callable[[Analysis, "Workers"], None]]] = {
     "fileset": ("Resolve which files are read.", _fileset),
     "check": ("Open every file once and audit it.", _check),
     "select": ("Select events: shards, histograms, cutflow.", _select),
+    "compare": ("Compare data with simulation in every input.", _compare),
     "train": ("Train the model on background simulation.", _train),
     "score": ("Score every selected event.", _score),
     "evaluate": ("Tell each signal's power beside single variables.", _evaluate),

@@ -14,6 +14,7 @@ from fileset.settings import Settings
 
 __all__ = [
     "REGIONS",
+    "ComparisonSettings",
     "Convention",
     "CorrectionSettings",
     "ExecutionSettings",
@@ -143,6 +144,26 @@ class RMMSettings(Settings):
     electrons: int = Field(default=5, ge=0, description="number of electrons")
     muons: int = Field(default=5, ge=0, description="number of muons")
     photons: int = Field(default=0, ge=0, description="number of photons")
+
+
+class ComparisonSettings(Settings):
+    """Which inputs must agree with data to be trained on; by default all are kept, whatever the comparison says.
+
+    Hundreds of inputs are compared: with `min_p: 0.01` one in a hundred falls although nothing is wrong with it.
+    """
+
+    normalise: Literal["shape", "absolute"] = Field(
+        default="shape", description="compare shapes (simulation normalised to data) or absolute numbers"
+    )
+    max_chi2_ndf: float | None = Field(
+        default=None, gt=0, description="inputs with a larger chi-square over degrees of freedom are dropped"
+    )
+    min_p: float | None = Field(
+        default=None, gt=0, lt=1, description="inputs with a smaller p-value are dropped"
+    )
+    max_deviation: float | None = Field(
+        default=None, gt=0, description="inputs that deviate by more standard errors in any bin are dropped"
+    )
 
 
 class ExecutionSettings(Settings):

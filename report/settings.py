@@ -46,10 +46,32 @@ class ReportSettings(Settings):
         ge=0,
         description="largest number of signals per region that are drawn one by one; more are drawn by families",
     )
+    blind: bool = Field(
+        default=True,
+        description="blind what blind_score and blind_regions name; false unblinds all of it at once",
+    )
     blind_score: float | None = Field(
         default=None,
-        description="collision data above this score are not drawn; by default nothing is blinded",
+        description="collision data above this score are not shown. By default none: pseudo-data and the published "
+        "files may be looked at; a search sets it, here or by region, before it looks",
+    )
+    blind_regions: tuple[str, ...] = Field(
+        default=(),
+        description="regions whose collision data are shown nowhere: figures, tables, comparison, cutflow, events",
+    )
+    events: tuple[tuple[str, int], ...] = Field(
+        default=(),
+        description="events whose matrix is drawn: pairs of dataset and eventNumber",
     )
     png_dpi: int = Field(
         default=160, ge=50, le=600, description="resolution of the PNG files [dots per inch]"
     )
+
+    def blinds(self, region: str) -> bool:
+        """Whether all data of a region are blinded."""
+        return self.blind and region in self.blind_regions
+
+    @property
+    def score_limit(self) -> float | None:
+        """The score above which data are blinded."""
+        return self.blind_score if self.blind else None

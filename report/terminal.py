@@ -9,7 +9,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-__all__ = ["audit_table", "power_table", "progress_bar", "show_table", "timing_table", "yields_table"]
+__all__ = [
+    "agreement_table",
+    "audit_table",
+    "power_table",
+    "progress_bar",
+    "show_table",
+    "timing_table",
+    "yields_table",
+]
 
 Tick = Callable[[int, int, str], None]
 
@@ -57,6 +65,40 @@ def audit_table(rows: Sequence[Mapping[str, Any]]) -> None:
                 else "-",
             )
             for row in rows
+        ],
+    )
+
+
+def agreement_table(region: str, result: Mapping[str, Any], *, rows: int = 6) -> None:
+    """The inputs that agree worst with data: a region of agreement.json.
+
+    Args:
+        region: its name.
+        result: its part of agreement.json.
+        rows: how many are shown; dropped ones are shown all.
+    """
+    if result["status"] != "compared":
+        why = "its data are blinded" if result["status"] == "blinded" else "there are no data"
+        Console().print(f"Region {region}: no data to compare with ({why}), so every input is kept")
+        return
+    judged = {name: entry for name, entry in result["inputs"].items() if entry["chi2"] is not None}
+    worst = sorted(
+        judged, key=lambda name: (judged[name]["kept"], judged[name]["p"], -judged[name]["chi2_ndf"])
+    )
+    dropped = sum(not entry["kept"] for entry in judged.values())
+    show_table(
+        f"Region {region}: {len(judged)} inputs compared with data, {dropped} dropped",
+        ("input", "chi2 / ndf", "p", "largest deviation", "in", ""),
+        [
+            (
+                name,
+                f"{entry['chi2']:.1f} / {entry['ndf']}",
+                f"{entry['p']:.2g}",
+                f"{entry['deviation']['pull']:+.1f}",
+                f"{entry['deviation']['low']:.4g} to {entry['deviation']['high']:.4g}",
+                "" if entry["kept"] else "dropped",
+            )
+            for name, entry in ((name, judged[name]) for name in worst[: max(rows, dropped)])
         ],
     )
 
