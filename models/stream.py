@@ -33,6 +33,7 @@ __all__ = [
     "Scaling",
     "ShardStream",
     "feature_columns",
+    "kept_columns",
     "open_background",
     "read_manifest",
 ]
@@ -139,6 +140,39 @@ def feature_columns(manifest: dict[str, Any], features: str) -> list[str]:
         )
         raise InputError(msg)
     return list(known[features])
+
+
+def kept_columns(path: Path, manifest: dict[str, Any], columns: list[str]) -> list[str]:
+    """Those of the columns that the stage compare kept, in their order; all where it was not run.
+
+    Args:
+        path: `manifest.json` of the region; the list is `inputs.json` beside it.
+        manifest: its content.
+        columns: of a feature set.
+
+    Raises:
+        InputError: the list was made from other shards, is not readable, or keeps none of the columns.
+    """
+    listed = Path(path).with_name("inputs.json")
+    if not listed.is_file():
+        return columns
+    try:
+        inputs = json.loads(listed.read_text(encoding="utf-8"))
+        kept, made_of = set(inputs["kept"]), inputs["config_hash"]
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{listed} is no list of inputs ({error}): run the stage compare again"
+        raise InputError(msg) from error
+    if made_of != manifest["config_hash"]:
+        msg = f"{listed} was made from other shards than there are now: run the stage compare again"
+        raise InputError(msg)
+    remaining = [name for name in columns if name in kept]
+    if not remaining:
+        msg = (
+            f"the stage compare left none of the {len(columns)} inputs of region {manifest['region']}: "
+            "loosen the thresholds under `comparison`"
+        )
+        raise InputError(msg)
+    return remaining
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,15 @@ from models.efficiency import EFFICIENCIES, MIN_EFFECTIVE, UpperTail
 from models.presets import FeatureSet
 from models.scaling import fit_scaler
 from models.settings import TrainingSettings
-from models.stream import CHUNK_ROWS, BackgroundSample, Chunk, feature_columns, open_background, read_manifest
+from models.stream import (
+    CHUNK_ROWS,
+    BackgroundSample,
+    Chunk,
+    feature_columns,
+    kept_columns,
+    open_background,
+    read_manifest,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -49,7 +57,7 @@ def train(
 
     Args:
         manifest: `manifest.json` of the region's shards.
-        features: which feature set of the manifest.
+        features: which feature set of the manifest; of it, what the stage compare kept.
         settings: network, scaling, weights and optimiser.
         seed: of the split, of fresh weights and of the shuffling.
         output: directory of the analysis; the bundle goes to models/<region>/<name> in it.
@@ -67,7 +75,7 @@ def train(
             `settings.fail_on_collapse` is set.
     """
     content = read_manifest(manifest)
-    columns = feature_columns(content, features)
+    columns = kept_columns(manifest, content, feature_columns(content, features))
     name = name or f"{settings.preset}-{features}"
     if Path(name).name != name:
         msg = f"{name!r} cannot be the name of a model: it must be the name of one directory"
