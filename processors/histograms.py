@@ -20,6 +20,7 @@ from processors.weights import NOMINAL
 __all__ = [
     "Variable",
     "feature_histogram",
+    "held_out",
     "histogrammed",
     "load_histograms",
     "nominal",
@@ -100,8 +101,9 @@ def _flavour_axis(n_leptons: int) -> hist.axis.IntCategory:
     return hist.axis.IntCategory(numbers or [-1], name="flcomp", label="flavour combination")
 
 
-def _dataset_axis() -> hist.axis.StrCategory:
-    return hist.axis.StrCategory([], growth=True, name="dataset")
+def _dataset_axis(dataset: str) -> hist.axis.StrCategory:
+    """Grows when histograms are added; a dataset of which nothing is selected stands in it too."""
+    return hist.axis.StrCategory([dataset], growth=True, name="dataset")
 
 
 def _variation_axis(names: Sequence[str]) -> hist.axis.StrCategory:
@@ -137,7 +139,7 @@ def feature_histogram(
         raise ValueError(message)
     axis = hist.axis.Regular(variable.bins, variable.low, variable.high, name=name, label=variable.label)
     filled = hist.Hist(
-        _dataset_axis(),
+        _dataset_axis(dataset),
         _variation_axis(variations),
         _flavour_axis(n_leptons),
         axis,
@@ -170,7 +172,7 @@ def score_histogram(
         variations: all that the analysis has.
     """
     filled = hist.Hist(
-        _dataset_axis(),
+        _dataset_axis(dataset),
         _variation_axis(variations),
         hist.axis.StrCategory(SPLITS, name="split"),
         _flavour_axis(n_leptons),
@@ -188,6 +190,37 @@ def score_histogram(
 def nominal(histogram: hist.Hist) -> hist.Hist:
     """The histogram of the nominal weight: without the axis of variations."""
     return histogram[{"variation": NOMINAL}] if "variation" in histogram.axes.name else histogram
+
+
+def held_out(histogram: hist.Hist, kinds: Mapping[str, str]) -> hist.Hist:
+    """A score histogram as it is compared with data: without the axis of splits.
+
+    Background simulation gives its test events, which the model has not seen, scaled for each dataset and variation
+    to the sum of weights of all its events. Data and signals were never trained on and count with all events, and
+    so does a dataset of which no event was held out.
+
+    Args:
+        histogram: axes dataset, (variation,) split, flcomp, score.
+        kinds: dataset -> "data", "background" or "signal".
+    """
+    names = list(histogram.axes.name)
+    position = names.index("split")
+    test = histogram.axes[position].index(SPLITS[-1])
+    out = hist.Hist(*[axis for axis in histogram.axes if axis.name != "split"], storage=hist.storage.Weight())
+    view, filled = histogram.view(flow=True), out.view(flow=True)
+    for number, dataset in enumerate(histogram.axes[0]):
+        everything = view[number].sum(axis=position - 1)
+        filled[number] = everything
+        if kinds[dataset] != "background":
+            continue
+        kept = view[number].take(test, axis=position - 1)
+        axes = tuple(range(position - 1, everything.ndim))  # all behind the variation
+        total, part = (contents["value"].sum(axis=axes, keepdims=True) for contents in (everything, kept))
+        usable = (part > 0) & (total > 0)
+        factor = np.where(usable, total / np.where(usable, part, 1.0), 1.0)
+        for field, power in (("value", 1), ("variance", 2)):
+            filled[field][number] = np.where(usable, kept[field] * factor**power, everything[field])
+    return out
 
 
 def _with_sorted_datasets(histogram: hist.Hist) -> hist.Hist:

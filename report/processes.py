@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fileset.exceptions import FailureError, InputError
+from processors.histograms import held_out
 from report.style import FALLBACK_COLORS
 
 __all__ = [
-    "HELD_OUT",
     "Floats",
     "Process",
     "Spectrum",
@@ -23,9 +23,6 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
-
-HELD_OUT = "test"
-"""The split that the model has neither trained on nor been chosen by."""
 
 
 @dataclass(frozen=True)
@@ -168,21 +165,13 @@ def choose_signals(
 
 
 def _contents(histogram: hist.Hist) -> tuple[list[str], Floats]:
-    """Read (Σw, Σw²) of every bin with flow, shape (2, datasets, splits or 1, bins + 2)."""
-    names = [axis.name for axis in histogram.axes]
-    if names[0] != "dataset" or histogram.storage_type is not hist.storage.Weight:
-        message = f"the histogram with axes {names} is not one of weights by dataset; run the stage again"
-        raise FailureError(message)
+    """Read (Σw, Σw²) of every bin with flow, shape (2, datasets, bins + 2)."""
     view = histogram.view(flow=True)
     content = np.stack([view["value"], view["variance"]]).astype(np.float64)
-    for position in reversed(range(1, len(names) - 1)):
-        if names[position] != "split":
-            content = content.sum(axis=position + 1)
-    if "split" not in names:
-        content = content[:, :, np.newaxis]
+    content = content.sum(axis=tuple(range(2, len(histogram.axes))))
     traits = histogram.axes[-1].traits
     before, after = int(not traits.underflow), int(not traits.overflow)
-    return list(histogram.axes[0]), np.pad(content, ((0, 0), (0, 0), (0, 0), (before, after)))
+    return list(histogram.axes[0]), np.pad(content, ((0, 0), (0, 0), (before, after)))
 
 
 def _fold(content: Floats) -> Spectrum:
@@ -212,22 +201,18 @@ def dataset_spectra(
     Raises:
         FailureError: the histogram holds a dataset that has no metadata, or it is not of this form.
     """
-    names, content = _contents(histogram)
-    axes = [axis.name for axis in histogram.axes]
-    held_out = histogram.axes[axes.index("split")].index(HELD_OUT) if "split" in axes else None
-    spectra = {}
-    for position, name in enumerate(names):
+    names = [axis.name for axis in histogram.axes]
+    if names[0] != "dataset" or histogram.storage_type is not hist.storage.Weight:
+        message = f"the histogram with axes {names} is not one of weights by dataset; run the stage again"
+        raise FailureError(message)
+    for name in histogram.axes[0]:
         if name not in datasets:
             message = f"histograms.json holds the dataset {name!r}, which select.json does not list; run select again"
             raise FailureError(message)
-        whole = content[:, position].sum(axis=1)
-        if held_out is not None and datasets[name]["kind"] == "background":
-            kept = content[:, position, held_out]
-            total, test = whole[0].sum(), kept[0].sum()
-            if test > 0 and total > 0:
-                factor = total / test
-                whole = kept * np.array([[factor], [factor**2]])
-        spectra[name] = _fold(whole)
+    if "split" in names:
+        histogram = held_out(histogram, {name: str(datasets[name]["kind"]) for name in histogram.axes[0]})
+    found, content = _contents(histogram)
+    spectra = {name: _fold(content[:, position]) for position, name in enumerate(found)}
     return np.asarray(histogram.axes[-1].edges, dtype=np.float64), spectra
 
 

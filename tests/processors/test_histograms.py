@@ -11,6 +11,7 @@ from coffea.processor import accumulate
 from processors.features import baseline_names, table_names
 from processors.histograms import (
     feature_histogram,
+    held_out,
     histogrammed,
     load_histograms,
     nominal,
@@ -65,6 +66,13 @@ def test_nothing_is_lost_with_the_flow_bins() -> None:
 def test_a_combination_without_number_is_kept_in_the_flow() -> None:
     filled = feature_histogram("mll", "d", 4, flcomp=[-1, -1], values=[90, 90], weights={"nominal": [1, 2]})
     assert filled.sum(flow=True).value == 3
+
+
+def test_a_dataset_of_which_nothing_is_selected_is_there_and_empty() -> None:
+    nothing = feature_histogram("mll", "Ztautau", 2, flcomp=[], values=[], weights={"nominal": []})
+    both = accumulate([mll("Zee"), nothing])
+    assert list(both.axes[0]) == ["Zee", "Ztautau"]
+    assert both[{"dataset": "Ztautau"}].sum(flow=True).value == 0
 
 
 def test_scores_integrate_over_all_splits_to_the_sum_of_weights() -> None:
@@ -145,3 +153,35 @@ def test_variations_are_an_axis_and_data_have_none(tmp_path: Path) -> None:
             "2L/mll/Zjets__normDown",
             "2L/mll/data",
         }
+
+
+def test_held_out_background_keeps_its_sum_of_weights_in_every_variation() -> None:
+    split = RNG.integers(0, 3, N)
+    score = RNG.normal(0, 1, N)
+    varied = WEIGHT * RNG.uniform(0.8, 1.2, N)
+    filled = accumulate(
+        [
+            score_histogram(
+                dataset,
+                2,
+                split=split,
+                flcomp=FLCOMP,
+                score=score,
+                weights={"nominal": WEIGHT, "electronUp": varied},
+                variations=("nominal", "electronUp"),
+            )
+            for dataset in ("Zee", "C1N2")
+        ]
+    )
+    compared = held_out(filled, {"Zee": "background", "C1N2": "signal"})
+    assert [axis.name for axis in compared.axes] == ["dataset", "variation", "flcomp", "score"]
+    for variation, weight in (("nominal", WEIGHT), ("electronUp", varied)):
+        background = compared[{"dataset": "Zee", "variation": variation}]
+        assert background.sum(flow=True).value == pytest.approx(weight.sum(), rel=1e-12)
+        factor = weight.sum() / weight[split == 2].sum()
+        bin_0 = (score >= 0) & (score < 0.1)
+        at = background.project("score")[hist.loc(0.05)]
+        assert at.value == pytest.approx(factor * weight[(split == 2) & bin_0].sum(), rel=1e-9)
+        assert at.variance == pytest.approx(factor**2 * (weight[(split == 2) & bin_0] ** 2).sum(), rel=1e-9)
+        signal = compared[{"dataset": "C1N2", "variation": variation}].project("score")[hist.loc(0.05)]
+        assert signal.value == pytest.approx(weight[bin_0].sum(), rel=1e-9)
