@@ -146,7 +146,9 @@ def feature_histogram(
         storage=hist.storage.Weight(),
     )
     for variation, weight in weights.items():
-        filled.fill(dataset, variation, np.asarray(flcomp), np.asarray(values), weight=np.asarray(weight))
+        filled.fill(
+            dataset, variation, np.asarray(flcomp, np.int64), np.asarray(values), weight=np.asarray(weight)
+        )
     return filled
 
 
@@ -179,7 +181,7 @@ def score_histogram(
         hist.axis.Regular(_SCORE.bins, _SCORE.low, _SCORE.high, name="score", label=_SCORE.label),
         storage=hist.storage.Weight(),
     )
-    split, score, flcomp = (np.asarray(a) for a in (split, score, flcomp))
+    split, score, flcomp = np.asarray(split), np.asarray(score), np.asarray(flcomp, np.int64)
     for number, name in enumerate(SPLITS):
         of = split == number
         for variation, weight in weights.items():
