@@ -395,14 +395,25 @@ def _score(analysis: Analysis, workers: "Workers") -> None:
 def _evaluate(analysis: Analysis, workers: "Workers") -> None:
     from models.bundle import read_card  # noqa: PLC0415 - --help must be quick
     from models.evaluation import evaluate  # noqa: PLC0415
+    from models.workspace import histfactory_workspace  # noqa: PLC0415
     from processors.files import write_json  # noqa: PLC0415
+    from processors.histograms import load_histograms  # noqa: PLC0415
+    from processors.shards import read_manifest  # noqa: PLC0415
     from report import terminal  # noqa: PLC0415
 
     model_name = _model_name(analysis)
     regions = {}
     for name in analysis.regions:
+        scores = analysis.output / "scores" / name / model_name
         card = read_card(analysis.output / "models" / name / model_name)
-        regions[name] = evaluate(analysis.output / "scores" / name / model_name / "manifest.json", card=card)
+        regions[name] = evaluate(scores / "manifest.json", card=card)
+        workspace = histfactory_workspace(
+            load_histograms(scores / "histograms.json")[f"{name}/score/{model_name}"],
+            read_manifest(scores / "manifest.json")["datasets"],
+            region=name,
+        )
+        if workspace is not None:
+            write_json(analysis.output / "workspaces" / f"{name}.json", workspace)
         if regions[name]["signals"]:
             terminal.power_table(name, regions[name])
         else:
