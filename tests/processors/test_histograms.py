@@ -69,7 +69,9 @@ def test_a_combination_without_number_is_kept_in_the_flow() -> None:
 
 
 def test_a_dataset_of_which_nothing_is_selected_is_there_and_empty() -> None:
-    nothing = feature_histogram("mll", "Ztautau", 2, flcomp=[], values=[], weights={"nominal": []})
+    nothing = feature_histogram(
+        "mll", "Ztautau", 2, flcomp=np.array([], np.int8), values=[], weights={"nominal": []}
+    )
     both = accumulate([mll("Zee"), nothing])
     assert list(both.axes[0]) == ["Zee", "Ztautau"]
     assert both[{"dataset": "Ztautau"}].sum(flow=True).value == 0
