@@ -8,7 +8,7 @@ from typing import Any
 from processors.execution import Missing
 from processors.shards import MANIFEST_FORMAT
 
-__all__ = ["dataset_books", "ledger", "manifest_of"]
+__all__ = ["dataset_books", "ledger", "manifest_of", "scaled_books"]
 
 
 def _exact_sums(triples: Iterable[Sequence[float]]) -> list[float]:
@@ -48,6 +48,30 @@ def dataset_books(
             "cutflow": cutflow,
         }
     return books
+
+
+def scaled_books(
+    books: Mapping[str, dict[str, Any]], scales: Mapping[str, float]
+) -> dict[str, dict[str, Any]]:
+    """Books whose sums of weights have the factor of an incomplete dataset, which stands beside them as `scale`.
+
+    Args:
+        books: from `dataset_books`.
+        scales: dataset -> factor on its weights; 1 unless it is incomplete.
+    """
+    return {
+        name: {
+            **book,
+            "scale": scales[name],
+            "sumw": book["sumw"] * scales[name],
+            "sumw2": book["sumw2"] * scales[name] ** 2,
+            "cutflow": {
+                cut: [n, sumw * scales[name], sumw2 * scales[name] ** 2]
+                for cut, (n, sumw, sumw2) in book["cutflow"].items()
+            },
+        }
+        for name, book in books.items()
+    }
 
 
 def ledger(done: int, missing: Iterable[Missing]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from coffea.processor import ProcessorABC, accumulate
 from coffea.processor.executor import ExecutorBase, WorkItem
 
 from fileset.exceptions import FailureError
-from processors.books import dataset_books, ledger, manifest_of
+from processors.books import dataset_books, ledger, manifest_of, scaled_books
 from processors.cells import add_absent, load_cells, save_cells
 from processors.comparison import ComparisonProcessor, compared, inputs_of
 from processors.execution import Missing, Workers, run_chunks, work_items
@@ -217,7 +217,7 @@ def select_region(
         variations=list(variation_names(weights)),
     )
     _write_results(directory, manifest, {key: _scaled(h, scales) for key, h in histograms.items()})
-    return result
+    return {**result, "datasets": scaled_books(books, scales)}
 
 
 def compare_region(

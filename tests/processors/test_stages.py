@@ -264,6 +264,9 @@ def test_incomplete_simulation_is_scaled_where_that_is_allowed(
     assert scales == {ZEE: 330 / 230, "392220.C1N2.2lep": 1.0, DATA: 1.0}
     assert manifest["complete"] is False
     assert result["ledger"]["missing"][0]["start"] == 100
+    shown = result["datasets"][ZEE]
+    assert shown["sumw"] == pytest.approx(manifest["datasets"][ZEE]["sumw"] * 330 / 230, rel=1e-12)
+    assert shown["cutflow"][result["cuts"][-1]][1] == shown["sumw"]
     book = manifest["datasets"][ZEE]
     assert (book["events_read"], book["events_expected"]) == (230, 330)
     for name, histogram in load_histograms(output / "shards" / "2L" / "histograms.json").items():
