@@ -173,10 +173,13 @@ def _write_mini(
     seed: int = 1,
     data: bool = False,
     basket: int = 50,
+    change: Callable[[dict[str, Any]], None] | None = None,
 ) -> Path:
     """Writes n events with baskets of `basket` events; lists are float[lep_n], which uproot can write."""
     path.parent.mkdir(parents=True, exist_ok=True)
     branches = _mini_branches(n, dsid=dsid, run=run, seed=seed, data=data)
+    if change is not None:
+        change(branches)
     with uproot.recreate(path) as file:
         tree = file.mktree(
             "mini",
