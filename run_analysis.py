@@ -409,7 +409,7 @@ def _evaluate(analysis: Analysis, workers: "Workers") -> None:
         regions[name] = evaluate(scores / "manifest.json", card=card)
         workspace = histfactory_workspace(
             load_histograms(scores / "histograms.json")[f"{name}/score/{model_name}"],
-            read_manifest(scores / "manifest.json")["datasets"],
+            read_manifest(scores / "manifest.json", stage="score")["datasets"],
             region=name,
         )
         if workspace is not None:

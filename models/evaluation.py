@@ -4,7 +4,6 @@ Background is simulation of the test split alone (no weight was fitted to it, no
 signal all events count, a model has seen none. All weights are physical and keep their signs.
 """
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +16,13 @@ from numpy.typing import NDArray
 
 from fileset.exceptions import FailureError, InputError
 from models.efficiency import EFFICIENCIES, MIN_EFFECTIVE, UpperTail, auc, effective_events
+from processors.shards import read_manifest
 from processors.split import SPLITS
 
 __all__ = ["evaluate"]
 
 logger = logging.getLogger(__name__)
 
-SCORES_FORMAT = 1
 # Points of a drawn curve: dense where an analysis cuts, and enough along the rest.
 _ROC_EPS_B = np.unique(np.concatenate([[0.0], np.geomspace(1e-5, 1.0, 121), np.linspace(0, 1, 61)]))
 
@@ -72,11 +71,11 @@ def evaluate(
         value that fewer than ten effective background events support is null and marked "unsupported".
 
     Raises:
-        InputError: the manifest is missing, foreign or incomplete, or holds no test background or not the
+        InputError: the manifest is missing or foreign, or holds no test background or not the
             signals that were asked for.
         FailureError: a shard of scores is missing or differs from the manifest.
     """
-    manifest = _read_manifest(scores)
+    manifest = read_manifest(scores, stage="score")
     names = ["score", *manifest["variables"]]
     datasets = manifest["datasets"]
     events = {
@@ -225,29 +224,6 @@ def _roc(signal: UpperTail, background: UpperTail) -> dict[str, list[float]]:
     inner = [float(eps) for eps in _ROC_EPS_B if smallest <= eps < 1]
     eps_s = [_eps_s(signal, background, eps) for eps in inner]
     return {"eps_b": [0.0, *inner, 1.0], "eps_s": [0.0, *eps_s, 1.0]}
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        msg = f"there is no manifest of scores {path}: run the stage score first"
-        raise InputError(msg) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        msg = f"the manifest of scores {path} is no valid JSON ({error}): run the stage score again"
-        raise InputError(msg) from error
-    needed = {"model", "variables", "datasets", "shards"}
-    if (
-        not isinstance(manifest, dict)
-        or manifest.get("format") != SCORES_FORMAT
-        or not needed <= set(manifest)
-    ):
-        msg = f"{path} is no manifest of scores of format {SCORES_FORMAT}: run the stage score again"
-        raise InputError(msg)
-    if not manifest.get("complete", False):
-        msg = f"the manifest of scores {path} is not complete: run the stage score again"
-        raise InputError(msg)
-    return manifest
 
 
 def _read(path: Path, manifest: dict[str, Any], dataset: str, names: list[str]) -> _Events:

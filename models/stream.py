@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from fileset.exceptions import FailureError, InputError
 from models.settings import Weighting
+from processors.shards import read_manifest
 from processors.split import SPLITS, identity_hash, split_of
 
 __all__ = [
@@ -35,12 +36,10 @@ __all__ = [
     "feature_columns",
     "kept_columns",
     "open_background",
-    "read_manifest",
 ]
 
 logger = logging.getLogger(__name__)
 
-MANIFEST_FORMAT = 1
 IDENTITY = ("channelNumber", "runNumber", "eventNumber")
 CHUNK_ROWS = 16_384  # rows that are read, scaled or evaluated at a time
 _POWERS: dict[str, float] = {"physical": 1.0, "sqrt": 0.5, "unweighted": 0.0}
@@ -91,39 +90,6 @@ class BackgroundSample(Protocol):
     def batches(self, batch_size: int, rng: np.random.Generator) -> Iterator[Chunk]:
         """One epoch over the training split: shuffled batches of exactly `batch_size`, without the rest."""
         ...
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of one region's shards, after a look at format and completeness.
-
-    Args:
-        path: `manifest.json` of the region.
-
-    Raises:
-        InputError: it is missing, foreign, of another format or not complete.
-    """
-    try:
-        manifest = json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        msg = f"there is no manifest {path}: run the stage select for this region first"
-        raise InputError(msg) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        msg = f"the manifest {path} is no valid JSON ({error}): run the stage select again"
-        raise InputError(msg) from error
-    needed = {"region", "config_hash", "features", "datasets", "shards"}
-    if (
-        not isinstance(manifest, dict)
-        or manifest.get("format") != MANIFEST_FORMAT
-        or not needed <= set(manifest)
-    ):
-        msg = (
-            f"{path} is no manifest of format {MANIFEST_FORMAT}: run the stage select with this version again"
-        )
-        raise InputError(msg)
-    if not manifest.get("complete", False):
-        msg = f"the manifest {path} is not complete: run the stage select again until no chunk is missing"
-        raise InputError(msg)
-    return manifest
 
 
 def feature_columns(manifest: dict[str, Any], features: str) -> list[str]:

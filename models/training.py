@@ -24,8 +24,8 @@ from models.stream import (
     feature_columns,
     kept_columns,
     open_background,
-    read_manifest,
 )
+from processors.shards import read_manifest
 
 if TYPE_CHECKING:
     import keras

@@ -16,6 +16,8 @@ __all__ = ["MANIFEST_FORMAT", "read_manifest", "remove_strays", "write_shard"]
 
 MANIFEST_FORMAT = 1
 
+_MANIFEST_KEYS = {"datasets", "shards"}
+
 
 def write_shard(path: Path, columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """Writes one parquet file, atomically.
@@ -41,29 +43,41 @@ def write_shard(path: Path, columns: Mapping[str, NDArray[Any]]) -> dict[str, An
     }
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path, *, stage: str = "select") -> dict[str, Any]:
     """The manifest of a region's shards, or of a model's scores.
 
+    A manifest whose `complete` is false is of samples that `--allow-missing` scaled up; who draws them says so.
+
+    Args:
+        path: of the manifest.
+        stage: that writes it, for messages.
+
     Raises:
-        InputError: there is none, or its format is of another version.
+        InputError: there is none, it is no manifest, or its format is of another version.
+        FailureError: a shard it lists is missing.
     """
     if not path.is_file():
-        message = (
-            f"{path} does not exist: run the stage that writes it first (select for shards, score for scores)"
-        )
+        message = f"there is no manifest {path}: run the stage {stage} first"
         raise InputError(message)
-    manifest: dict[str, Any] = read_json(path)
-    if manifest.get("format") != MANIFEST_FORMAT:
-        message = (
-            f"{path} has format {manifest.get('format')!r}, this version reads {MANIFEST_FORMAT}: "
-            "write it again with an empty --output"
-        )
+    try:
+        manifest = read_json(path)
+    except ValueError as error:
+        message = f"the manifest {path} is no valid JSON ({error}): run the stage {stage} again"
+        raise InputError(message) from error
+    if (
+        not isinstance(manifest, dict)
+        or manifest.get("format") != MANIFEST_FORMAT
+        or not set(manifest) >= _MANIFEST_KEYS
+    ):
+        message = f"{path} is no manifest of format {MANIFEST_FORMAT}: run the stage {stage} with this version again"
         raise InputError(message)
     for shard in manifest["shards"]:
         if not (path.parent / shard["path"]).is_file():
-            message = f"shard {path.parent / shard['path']} is listed in {path.name} but missing: run again"
+            message = (
+                f"shard {path.parent / shard['path']} is listed in {path.name} but missing: run {stage} again"
+            )
             raise FailureError(message)
-    return manifest
+    return dict(manifest)
 
 
 def remove_strays(directory: Path, listed: set[Path]) -> None:

@@ -172,9 +172,6 @@ def test_scores_that_cannot_be_used_are_named(tmp_path, scores):
     with pytest.raises(FailureError, match=r"1\.Zee/0\.parquet"):
         evaluate(scores)
     content = json.loads(scores.read_text())
-    scores.write_text(json.dumps(content | {"complete": False}))
-    with pytest.raises(InputError, match="not complete"):
-        evaluate(scores)
     scores.write_text(json.dumps(content | {"shards": []}))
     with pytest.raises(InputError, match="no background of the test split"):
         evaluate(scores)

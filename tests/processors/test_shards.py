@@ -66,18 +66,22 @@ def test_a_write_that_fails_leaves_the_old_shard(tmp_path: Path, monkeypatch: py
 
 
 def test_a_manifest_that_is_not_there_says_which_stage_writes_it(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"manifest\.json does not exist: run the stage"):
+    with pytest.raises(
+        InputError, match=r"there is no manifest .*manifest\.json: run the stage select first"
+    ):
         read_manifest(tmp_path / "manifest.json")
 
 
 def test_a_manifest_of_another_version_is_refused(tmp_path: Path) -> None:
-    write_json(tmp_path / "manifest.json", {"format": 99, "shards": []})
-    with pytest.raises(InputError, match="has format 99, this version reads 1"):
+    write_json(tmp_path / "manifest.json", {"format": 99, "datasets": {}, "shards": []})
+    with pytest.raises(InputError, match="no manifest of format 1"):
         read_manifest(tmp_path / "manifest.json")
 
 
 def test_a_listed_shard_that_is_gone_is_named(tmp_path: Path) -> None:
-    write_json(tmp_path / "manifest.json", {"format": 1, "shards": [{"path": "d/gone.parquet"}]})
+    write_json(
+        tmp_path / "manifest.json", {"format": 1, "datasets": {}, "shards": [{"path": "d/gone.parquet"}]}
+    )
     with pytest.raises(FailureError, match=r"d/gone\.parquet is listed in manifest\.json but missing"):
         read_manifest(tmp_path / "manifest.json")
 
