@@ -18,8 +18,8 @@ from uproot.source.xrootd import XRootDResource, XRootDSource, get_server_config
 
 __all__ = ["source_options"]
 
-# Codes of XRootD: an operation took too long (client), there is no such file (server).
-_EXPIRED = 206
+# Codes of XRootD: a connection or an operation took too long (client), there is no such file (server).
+_TOO_LONG = frozenset({103, 206})
 _NOT_FOUND = 3011
 
 # Closing is a courtesy that a server which no longer answers must not delay [s].
@@ -130,7 +130,7 @@ class _XRootDResource(XRootDResource):
     def _xrd_error(self, status: Any) -> None:
         if status.errno == _NOT_FOUND:
             raise FileNotFoundError(self._file_path)
-        if status.code == _EXPIRED:
+        if status.code in _TOO_LONG:
             raise TimeoutError(_no_answer(self._timeout))
         raise OSError(status.message.strip())
 

@@ -1,5 +1,6 @@
 """What tests of several rooms share: where the real files are, and the command line as a user runs it."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,20 @@ def run_analysis() -> Run:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[object, str], None]:
+    """Skips a test whose need is not met; in continuous integration, where all must be there, it fails."""
+
+    def require(need: object, reason: str) -> None:
+        if need:
+            return
+        if os.environ.get("CI"):
+            pytest.fail(f"{reason}, and a skip fails CI")
+        pytest.skip(reason)
+
+    return require
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,17 @@
-"""Tiny files in the release's layout, whole or broken on purpose."""
+"""Tiny files in the release's layout, whole or broken on purpose, and servers of them that can die."""
 
+import os
 import shutil
-from collections.abc import Callable
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +96,8 @@ def write_file() -> Callable[..., Path]:
 
 def _type_of(values: Any) -> Any:
     if isinstance(values, ak.Array):
+        if values.ndim == 1:
+            return ak.to_numpy(values).dtype
         return ak.types.from_datashape(f"var * {values.layout.content.dtype.name}", highlevel=False)
     return values.dtype
 
@@ -138,3 +150,237 @@ def write_catalog() -> Callable[..., Path]:
         return path
 
     return write
+
+
+# --- servers on this machine ----------------------------------------------------------------------------------
+
+
+class WebServer(ThreadingHTTPServer):
+    """Serves a directory over http with ranges; answers 503 from request `dies_at` until `lives_again`."""
+
+    answered = 0
+    dies_at = lives_again = 10**9
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.directory = directory
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    def kill(self) -> None:
+        self.shutdown()
+        self.server_close()
+        self._thread.join()
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: WebServer
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def _answer(self, *, body: bool) -> None:
+        self.server.answered += 1
+        if self.server.dies_at <= self.server.answered < self.server.lives_again:
+            self.send_error(503)
+            return
+        path = self.server.directory / self.path.lstrip("/")
+        if not path.is_file():
+            self.send_error(404)
+            return
+        content = path.read_bytes()
+        wanted = self.headers.get("Range")
+        first, last = 0, len(content) - 1
+        if wanted:
+            start, stop = wanted.removeprefix("bytes=").split("-")
+            first, last = int(start), min(int(stop or last), last)
+        self.send_response(206 if wanted else 200)
+        if wanted:
+            self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(last - first + 1))
+        self.end_headers()
+        if body:
+            with suppress(ConnectionError):
+                self.wfile.write(content[first : last + 1])
+
+
+class XRootDServer:
+    """Debian's XRootD server with a directory; it refuses all hosts but this one."""
+
+    def __init__(self, directory: Path) -> None:
+        self.server_port = _free_port()
+        own = directory.parent / f"xrootd-{self.server_port}"
+        own.mkdir()
+        config = own / "xrootd.cfg"
+        config.write_text(
+            f"xrd.port {self.server_port}\nxrd.network nodnr\nxrd.allow host 127.0.0.1\nall.role server\n"
+            f"all.export / r/o\noss.localroot {directory}\nall.adminpath {own}\nall.pidpath {own}\n"
+        )
+        command = ["xrootd", "-I", "v4", "-c", str(config), "-l", str(own / "log")]
+        if os.geteuid() == 0:
+            command += ["-R", "nobody"]  # it refuses to run as root
+            shutil.chown(own, "nobody")
+        self._process = subprocess.Popen(
+            command, cwd=own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for _ in range(200):
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.server_port), 1):
+                return
+            time.sleep(0.05)
+        self.kill()
+        log = "\n".join(path.read_text("utf-8") for path in own.rglob("log"))
+        pytest.fail(f"the XRootD server did not start:\n{log}")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Site:
+    """A server with an address that stays while the server itself may die, hang and come back.
+
+    `dies_after` and `hangs_after` count the bytes that it sends. One that died comes back by itself after
+    `absent` seconds where that is given.
+    """
+
+    def __init__(self, protocol: str, directory: Path) -> None:
+        self.protocol, self._directory = protocol, directory
+        self._kind = {"root": XRootDServer, "http": WebServer}[protocol]
+        self.port = _free_port()
+        self.sent = self.deaths = 0
+        self.dies_after = self.hangs_after = 10**12
+        self.absent: float | None = None
+        self._return: threading.Timer | None = None
+        self._lock = threading.Lock()
+        self.start()
+
+    def address(self, file: str) -> str:
+        return f"{self.protocol}://127.0.0.1:{self.port}/{'/' if self.protocol == 'root' else ''}{file}"
+
+    def start(self) -> None:
+        self.sent, self.dies_after, self.hangs_after = 0, 10**12, 10**12
+        self._server = self._kind(self._directory)
+        self._open: list[socket.socket] = []
+        self._alive = True
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def kill(self) -> None:
+        """At once and in the middle of what it is sending; connections are refused from now on."""
+        with self._lock:
+            if not self._alive:
+                return
+            self._alive = False
+            self.deaths += 1
+            self._server.kill()
+            for one in (self._listener, *self._open):
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+                one.close()
+        if self.absent is not None:
+            self._return = threading.Timer(self.absent, self.start)
+            self._return.start()
+
+    def close(self) -> None:
+        self.absent = None
+        if self._return is not None:
+            self._return.cancel()
+            self._return.join()
+        self.kill()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._server.server_port))
+                self._open += [client, server]
+                for one in (client, server):
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for pair, counted in (((client, server), False), ((server, client), True)):
+                    threading.Thread(target=self._pass_on, args=(*pair, counted), daemon=True).start()
+
+    def _pass_on(self, giver: socket.socket, taker: socket.socket, counted: bool) -> None:
+        with suppress(OSError):
+            while part := giver.recv(1 << 14):
+                if counted:
+                    self.sent += len(part)
+                    if self.sent > self.dies_after:
+                        threading.Thread(target=self.kill).start()
+                        return
+                    if self.sent > self.hangs_after:
+                        continue
+                taker.sendall(part)
+        for one in (giver, taker):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture(scope="session")
+def served(require: Callable[[object, str], None]) -> Iterator[Path]:
+    """A directory in the release's layout that a server without privileges may read: some of the demo sample."""
+    demo = Path(__file__).parents[2] / "fileset" / "demo"
+    require(demo.is_dir(), "the demo sample is not there")
+    with tempfile.TemporaryDirectory(prefix="served-") as name:
+        release = Path(name) / "release"
+        for file in ("Data/data_A.2lep.root", "MC/mc_363491.lllv.2lep.root"):
+            (release / "2lep" / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(demo / "2lep" / file, release / "2lep" / file)
+        file = "2lep/MC/mc_361106.Zee.2lep.root"
+        _in_clusters(demo / file, release / file, 4)
+        for path in (Path(name), *Path(name).rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        yield release
+
+
+def _in_clusters(source: Path, target: Path, clusters: int) -> None:
+    """Copies what the analysis reads of a file, in several clusters: chunks end where clusters do."""
+    with uproot.open(source) as old, uproot.recreate(target) as new:
+        expected = TREES["2020"]
+        columns = old["mini"].arrays([*expected.branches, *expected.simulation])
+        types = {name: _type_of(columns[name]) for name in columns.fields}
+        written = new.mktree("mini", types)
+        edges = np.linspace(0, len(columns), clusters + 1).astype(int)
+        for start, stop in pairwise(edges.tolist()):
+            written.extend({name: columns[name][start:stop] for name in columns.fields})
+
+
+@pytest.fixture(params=["root", "http"])
+def site(
+    request: pytest.FixtureRequest, served: Path, require: Callable[[object, str], None]
+) -> Iterator[Site]:
+    """Serves the release's layout by one of the protocols."""
+    if request.param == "root":
+        require(shutil.which("xrootd"), "the XRootD server is not installed (Debian: xrootd-server)")
+        require(find_spec("XRootD"), "the package xrootd is not installed (extra [xrootd])")
+    site = Site(request.param, served)
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def web_server() -> Iterator[Callable[[Path], WebServer]]:
+    """Starts a web server of a directory."""
+    started: list[WebServer] = []
+
+    def start(directory: Path) -> WebServer:
+        started.append(WebServer(directory))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.kill()

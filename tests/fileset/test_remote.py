@@ -1,78 +1,207 @@
-"""Files are read over the web, and a server that dies is tried again and then reported with the entries."""
+"""Files are read by root:// and http://; a server that dies is tried again and then reported with file and entries.
 
-import threading
-from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+The servers are real ones on this machine: Debian's XRootD server, and a web server with range requests.
+"""
+
+import json
+import re
+import time
 
 import pytest
+import uproot
+import yaml
 
 from fileset import inspection
 from fileset.audit import AuditError, check
-from fileset.exceptions import InputError
+from fileset.coffea_forms import with_steps
+from fileset.exceptions import FailureError, InputError
 from fileset.inspection import Task, inspect_file
+from fileset.remote import source_options
 from fileset.resolve import resolve
 from fileset.settings import FilesetSettings
+from processors import execution
+from processors.execution import Workers
+from processors.settings import REGIONS, ExecutionSettings, RMMSettings, WeightSettings
+from processors.stages import select_region
+
+TIMEOUT = 2  # s
+LUMI = 500.0  # 1/pb
+DATA, LLLV, ZEE = (
+    "2lep/Data/data_A.2lep.root",
+    "2lep/MC/mc_363491.lllv.2lep.root",
+    "2lep/MC/mc_361106.Zee.2lep.root",
+)
 
 
-class _Server(ThreadingHTTPServer):
-    """Serves a directory with range requests; answers with errors from request `dies_at` until `lives_again`."""
-
-    directory: Path
-    answered = 0
-    dies_at = 10**9
-    lives_again = 10**9
-
-
-class _Handler(SimpleHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def log_message(self, *args):
-        pass
-
-    def do_HEAD(self):
-        self._answer(body=False)
-
-    def do_GET(self):
-        self._answer(body=True)
-
-    def _answer(self, *, body):
-        self.server.answered += 1
-        if self.server.dies_at <= self.server.answered < self.server.lives_again:
-            self.send_error(503)
-            return
-        path = self.server.directory / self.path.lstrip("/")
-        if not path.is_file():
-            self.send_error(404)
-            return
-        content = path.read_bytes()
-        wanted = self.headers.get("Range")
-        first, last = 0, len(content) - 1
-        if wanted:
-            start, stop = wanted.removeprefix("bytes=").split("-")
-            first, last = int(start), min(int(stop or last), last)
-        self.send_response(206 if wanted else 200)
-        if wanted:
-            self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(last - first + 1))
-        self.end_headers()
-        if body:
-            self.wfile.write(content[first : last + 1])
+# --- the command line over real servers -----------------------------------------------------------------------
 
 
 @pytest.fixture
-def server(whole_skim, monkeypatch) -> Iterator[_Server]:
+def analyse(run_analysis, tmp_path, site):
+    """Runs a verb on what the site serves, all output in one directory: `analyse("select")`."""
+    addresses = [site.address(file) for file in (DATA, LLLV, ZEE)]
+    if site.protocol == "root":
+        listed = tmp_path / "files.json"
+        names = ("data_A.2lep", "363491.lllv.2lep", "361106.Zee.2lep")
+        listed.write_text(
+            json.dumps({n: {"files": {a: "mini"}} for n, a in zip(names, addresses, strict=True)})
+        )
+    else:
+        listed = tmp_path / "files.txt"
+        listed.write_text("\n".join(addresses))
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"execution": {"timeout": TIMEOUT, "chunksize": 10}, "regions": ["2L"]}))
+
+    def run(verb, *flags):
+        done = run_analysis(
+            verb, *flags, "--fileset", listed, "--config", config, "--output", tmp_path / "out", timeout=90
+        )
+        assert "Traceback" not in done.stderr
+        return done
+
+    run.output = tmp_path / "out"
+    return run
+
+
+def _result(books, output):
+    """What must not depend on where files are and on what happened on the way: counts, sums and checksums."""
+    manifest = json.loads((output / "shards" / "2L" / "manifest.json").read_text())
+    numbers = ("events_expected", "events_read", "selected", "sumw", "sumw2", "cutflow")
+    return (
+        json.loads(json.dumps({name: {key: book[key] for key in numbers} for name, book in books.items()})),
+        {shard["path"]: (shard["rows"], shard["sumw"], shard["checksum"]) for shard in manifest["shards"]},
+    )
+
+
+def _written(output):
+    books = json.loads((output / "select.json").read_text())["regions"]["2L"]["datasets"]
+    return _result(books, output)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(run_analysis, served, tmp_path_factory):
+    """The result from the same files on disk."""
+    output = tmp_path_factory.mktemp("local")
+    config = output / "config.yaml"
+    config.write_text(yaml.safe_dump({"execution": {"chunksize": 10}, "regions": ["2L"]}))
+    done = run_analysis("select", "--fileset", served, "--config", config, "--output", output)
+    assert done.returncode == 0, done.stderr
+    result = _written(output)
+    assert sum(book["selected"] for book in result[0].values()) > 500
+    assert len(result[1]) == 6  # Z to ee in four clusters, the others in one
+    return result
+
+
+def _receipts(output):
+    return {path: path.stat().st_mtime_ns for path in output.rglob("*.receipt.json")}
+
+
+def test_remote_files_give_what_local_files_give(analyse, undisturbed):
+    checked = analyse("check")
+    assert checked.returncode == 0, checked.stderr
+    found = json.loads((analyse.output / "check.json").read_text())
+    assert {row["dataset"]: row["fatal"] for row in found["datasets"]} == {
+        "361106.Zee.2lep": 0, "363491.lllv.2lep": 0, "data_A.2lep": 0,
+    }  # fmt: skip
+    selected = analyse("select")
+    assert selected.returncode == 0, selected.stderr
+    assert _written(analyse.output) == undisturbed
+
+
+def test_what_a_dead_server_left_missing_is_named_and_made_up_for_later(analyse, site, served, undisturbed):
+    assert analyse("check").returncode == 0
+    site.sent, site.dies_after = 0, (served / ZEE).stat().st_size // 2
+    died = analyse("select")
+    assert site.deaths == 1
+    assert died.returncode == 1
+    assert not (analyse.output / "select.json").exists()
+    ledger = json.loads((analyse.output / "shards" / "2L" / "ledger.json").read_text())
+    before = _receipts(analyse.output)
+    assert 0 < len(before) == ledger["done"] < 6
+    # Chunks go by the name of their dataset: Z to ee was being read.
+    first = ledger["missing"][0]
+    assert first["file"] == site.address(ZEE)
+    assert 0 < first["start"] < first["stop"]
+    assert f"{first['file']}, entries {first['start']}-{first['stop']}" in died.stderr
+    assert re.search("[Cc]onnect", first["cause"])
+    assert {entry["file"] for entry in ledger["missing"]} == set(map(site.address, (ZEE, LLLV, DATA)))
+    assert len(ledger["missing"]) == 6 - ledger["done"]
+
+    site.start()
+    again = analyse("select")
+    assert again.returncode == 0, again.stderr
+    after = _receipts(analyse.output)
+    assert {path: after[path] for path in before} == before  # only what was missing was done
+    assert _written(analyse.output) == undisturbed
+
+
+def test_a_server_that_dies_during_the_audit_is_reported_with_file_and_entries(analyse, site, served):
+    site.dies_after = (served / ZEE).stat().st_size // 2
+    died = analyse("check", "--dsid", 361106, "--lumi", 500)
+    assert died.returncode == 1
+    assert re.search(rf"{site.address(ZEE)} cannot be read \(.*\) in entries 0 to \d+", died.stderr)
+    found = json.loads((analyse.output / "check.json").read_text())
+    assert found["files"][site.address(ZEE)]["error"]
+
+
+# --- the stage select -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def audited(site, tmp_path):
+    """The fileset of addresses, audited, in chunks of one cluster each; what comes next is the selection."""
+
+    def audited(*files):
+        listed = tmp_path / "files.txt"
+        listed.write_text("\n".join(map(site.address, files)))
+        audit = check(resolve(FilesetSettings(fileset=str(listed), lumi_pb=LUMI), ["2L"]), timeout=TIMEOUT)
+        site.sent = 0
+        return with_steps(audit.fileset, 10, audit.clusters)
+
+    return audited
+
+
+def _select(fileset, output):
+    with Workers(ExecutionSettings(timeout=TIMEOUT)) as workers:
+        return select_region(
+            fileset,
+            name="2L",
+            region=REGIONS["2L"],
+            weights=WeightSettings(),
+            rmm=RMMSettings(),
+            workers=workers,
+            output=output,
+        )
+
+
+def test_a_server_that_comes_back_soon_is_no_failure(audited, site, served, undisturbed, tmp_path):
+    fileset = audited(DATA, LLLV, ZEE)
+    site.absent, site.dies_after = 0.5, (served / ZEE).stat().st_size // 2
+    result = _select(fileset, tmp_path)
+    assert site.deaths == 1
+    assert result["ledger"] == {"done": 6, "missing": []}
+    assert _result(result["datasets"], tmp_path) == undisturbed
+
+
+def test_a_server_that_hangs_is_waited_for_no_longer_than_allowed(audited, site, served, tmp_path):
+    fileset = audited(LLLV)
+    site.hangs_after = (served / LLLV).stat().st_size // 2
+    begin = time.monotonic()
+    with pytest.raises(
+        FailureError, match=rf"{site.address(LLLV)}, entries 0-.*no answer within {TIMEOUT} s"
+    ):
+        _select(fileset, tmp_path)
+    # Two attempts, each with a second that XRootD's clock rounds up and with what closing may take.
+    assert time.monotonic() - begin < execution.PAUSE + 2 * (TIMEOUT + 1 + TIMEOUT) + 5
+
+
+# --- one file -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(web_server, whole_skim, monkeypatch):
     monkeypatch.setattr(inspection, "PAUSES", (0.01, 0.01))
-    server = _Server(("127.0.0.1", 0), _Handler)
-    server.directory = whole_skim
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    return web_server(whole_skim)
 
 
 def _listed(server, tmp_path):
@@ -109,11 +238,32 @@ def test_a_server_that_comes_back_is_no_failure(server, tmp_path):
     assert not audit.of_severity("fatal")
 
 
-def test_a_remote_file_that_does_not_exist_is_said_at_once(server):
-    record = inspect_file(
-        Task(f"http://127.0.0.1:{server.server_port}/x.root", "mini", "2020", True, timeout=10)
-    )
-    assert record["error"] == "does not exist"
+def test_a_remote_file_that_does_not_exist_is_said_at_once(site):
+    task = Task(site.address("2lep/MC/x.root"), "mini", "2020", simulation=True, timeout=10)
+    assert inspect_file(task)["error"] == "does not exist"
+
+
+def test_a_server_that_accepts_and_never_answers_is_given_up(site, monkeypatch):
+    monkeypatch.setattr(inspection, "PAUSES", (0.01,))
+    site.hangs_after = 0
+    begin = time.monotonic()
+    record = inspect_file(Task(site.address(ZEE), "mini", "2020", simulation=True, timeout=1))
+    assert record["error"] == "cannot be read (TimeoutError: no answer within 1 s)"
+    assert time.monotonic() - begin < 2 * (1 + 2)  # two attempts, each with what XRootD's clock rounds up
+
+
+def test_a_read_that_dies_is_an_os_error(site, served):
+    with uproot.open(site.address(ZEE), **source_options(TIMEOUT)) as file:
+        tree = file["mini"]
+        assert len(tree["lep_pt"].array(library="np")) == tree.num_entries
+        site.kill()
+        with pytest.raises(OSError, match="onnect"):
+            tree["jet_pt"].array()
+        with pytest.raises(OSError, match="onnect"):
+            uproot.open(site.address(ZEE), **source_options(TIMEOUT))
+    site.start()
+    with uproot.open(site.address(ZEE), **source_options(TIMEOUT)) as file:
+        assert len(file["mini"]["jet_pt"].array()) == tree.num_entries
 
 
 def test_files_by_xrootd_need_the_extra(monkeypatch):
