@@ -1,7 +1,8 @@
 """The witness: selection, weights, masses and rapidity-mass matrices in C++, with ROOT's RDataFrame.
 
 A program of its own, since ROOT's compiler takes the whole process with it when it fails:
-`python rdataframe_witness.py REQUEST.json ANSWER.npz`. It imports nothing of the packages it is a witness for.
+`python rdataframe_witness.py REQUEST.json DIRECTORY` writes DIRECTORY/<region>.npz for each region asked. It imports
+nothing of the packages it is a witness for.
 """
 
 import json
@@ -28,6 +29,12 @@ namespace witness {
 std::vector<std::string> files;
 std::vector<double> norms;  // cross section x luminosity / sum of weights
 std::vector<int> data;
+
+void forget() {
+  files.clear();
+  norms.clear();
+  data.clear();
+}
 
 void add(const char *file, double norm, int isData) {
   files.push_back(file);
@@ -156,8 +163,7 @@ def witness(files: list[dict[str, Any]], region: str) -> dict[str, np.ndarray]:
         Of the selected events `sample` (position of the file), `event`, `weight`, `mll`, `met_et` (n,) and `matrix`
         (n, 23, 23); `<variable>_value` and `<variable>_error` (files, 52), histograms with flow bins.
     """
-    assert ROOT.gInterpreter.Declare(FILES_CPP)
-    assert ROOT.gInterpreter.Declare(PHYSICS_CPP)
+    ROOT.witness.forget()
     paths = ROOT.std.vector("std::string")()
     for file in files:
         ROOT.witness.add(file["path"], file["norm"], int(file["data"]))
@@ -202,5 +208,7 @@ def witness(files: list[dict[str, Any]], region: str) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    request = json.loads(Path(sys.argv[1]).read_text("utf-8"))
-    np.savez(sys.argv[2], **witness(request["files"], request["region"]))
+    assert ROOT.gInterpreter.Declare(FILES_CPP)
+    assert ROOT.gInterpreter.Declare(PHYSICS_CPP)
+    for asked, its_files in json.loads(Path(sys.argv[1]).read_text("utf-8")).items():
+        np.savez(Path(sys.argv[2]) / f"{asked}.npz", **witness(its_files, asked))

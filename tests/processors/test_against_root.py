@@ -50,21 +50,27 @@ class Compared:
     root_histograms: dict[str, np.ndarray]
 
 
-def seen_by_root(fileset: dict[str, Any], region: str, directory: Path) -> dict[str, np.ndarray]:
-    files = [
-        {"path": path, "norm": content["metadata"]["norm"], "data": content["metadata"]["kind"] == "data"}
-        for content in fileset.values()
-        for path in content["files"]
-    ]
-    assert len(files) == len(fileset), "one file a dataset"
-    request, answer = directory / "request.json", directory / "answer.npz"
-    request.write_text(json.dumps({"files": files, "region": region}), encoding="utf-8")
+def run_witness(filesets: dict[str, dict[str, Any]], directory: Path) -> dict[str, dict[str, np.ndarray]]:
+    """What RDataFrame says of the fileset of each region."""
+    request = {
+        region: [
+            {"path": path, "norm": content["metadata"]["norm"], "data": content["metadata"]["kind"] == "data"}
+            for content in fileset.values()
+            for path in content["files"]
+        ]
+        for region, fileset in filesets.items()
+    }
+    assert all(len(request[region]) == len(filesets[region]) for region in request), "one file a dataset"
+    (directory / "request.json").write_text(json.dumps(request), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, WITNESS, request, answer], capture_output=True, text=True, check=False, timeout=600
+        [sys.executable, WITNESS, directory / "request.json", directory],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    with np.load(answer) as found:
-        return dict(found)
+    return {region: dict(np.load(directory / f"{region}.npz")) for region in filesets}
 
 
 def seen_by_the_stage(
@@ -84,28 +90,39 @@ def seen_by_the_stage(
     return own, result["datasets"], load_histograms(directory / "histograms.json")
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(("real", "2L"), marks=pytest.mark.shared, id="real-2L"),
-        pytest.param(("real", "3L"), marks=pytest.mark.shared, id="real-3L"),
-        pytest.param(("demo", "2L"), id="demo-2L"),
-        pytest.param(("demo", "3L"), id="demo-3L"),
-    ],
-)
-def compared(
-    request: pytest.FixtureRequest, select: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
-) -> Compared:
-    """Both accounts of the real files, and of the demo sample, in both regions."""
-    sample, region = request.param
-    if sample == "demo" and not DEMO.is_dir():
-        pytest.skip("the demo sample is not there")
+@dataclass(frozen=True)
+class Witnessed:
+    """The checked files of a sample by region, and what RDataFrame says of them."""
+
+    filesets: dict[str, dict[str, Any]]
+    answers: dict[str, dict[str, np.ndarray]]
+
+
+@pytest.fixture(scope="module", params=[pytest.param("real", marks=pytest.mark.shared), "demo"])
+def witnessed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Witnessed:
+    """The real files, and the demo sample."""
     name = "demo"
-    if sample == "real":
+    if request.param == "real":
         name = str(next(iter(request.getfixturevalue("real_2020").values())).parents[1])
-    fileset = with_steps(check(resolve(FilesetSettings(fileset=name), (region,))).fileset, 100_000)
-    directory = tmp_path_factory.mktemp(f"{sample}-{region}")
-    root = seen_by_root(fileset, region, directory)
+    elif not DEMO.is_dir():
+        pytest.skip("the demo sample is not there")
+    filesets = {
+        region: with_steps(check(resolve(FilesetSettings(fileset=name), (region,))).fileset, 100_000)
+        for region in ("2L", "3L")
+    }
+    return Witnessed(filesets, run_witness(filesets, tmp_path_factory.mktemp("witness")))
+
+
+@pytest.fixture(scope="module", params=["2L", "3L"])
+def compared(
+    request: pytest.FixtureRequest,
+    witnessed: Witnessed,
+    select: Callable[..., Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Compared:
+    """Both accounts of a sample in a region."""
+    region, directory = request.param, tmp_path_factory.mktemp("stage")
+    fileset, root = witnessed.filesets[region], witnessed.answers[region]
     own, books, histograms = seen_by_the_stage(fileset, region, directory, select)
     per_event = ("sample", "event", "weight", "mll", "met_et", "matrix")
 

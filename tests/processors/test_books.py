@@ -57,13 +57,12 @@ def test_books_add_up_the_chunks(receipts: dict[str, dict[str, Any]]) -> None:
     assert book["group"] == "Zjets", "what is known of the dataset stays with it"
 
 
-def test_no_order_of_chunks_changes_a_digit(receipts: dict[str, dict[str, Any]]) -> None:
-    renamed = [
-        {f"{DATASET}/{new}": receipts[f"{DATASET}/{old}"] for old, new in zip("abcd", order, strict=True)}
-        for order in permutations("abcd")
-    ]
-    sums = {(b["sumw"], b["sumw2"]) for b in (dataset_books(FILESET, r)[DATASET] for r in renamed)}
-    assert len(sums) == 1
+def test_no_order_of_chunks_changes_a_digit() -> None:
+    # In floating point 1e16 + 1 - 1e16 + 1 is 1, 0 or 2, as the order has it.
+    weights = [np.array([w]) for w in (1e16, 1.0, -1e16, 1.0)]
+    for order in permutations(weights):
+        receipts = {f"{DATASET}/{i}": receipt(str(i), weight, passes=1) for i, weight in enumerate(order)}
+        assert dataset_books(FILESET, receipts)[DATASET]["sumw"] == 2.0
 
 
 def test_a_dataset_of_which_nothing_was_done_has_empty_books(receipts: dict[str, dict[str, Any]]) -> None:
