@@ -387,7 +387,7 @@ _SUSY = (
         group="GG_ttn1",
         pythia=("SUSY:gg2gluinogluino = on", "SUSY:qqbar2gluinogluino = on"),
         cross_section=CrossSection(0.057037, "release"),
-        generated={"2lep": 9_000, "3lep": 24_000},
+        generated={"2lep": 9_000, "3lep": 36_000},
         slha={
             "mass": {1000021: 1200.0, 1000022: 1.0},
             "decay": {1000021: ((1.0, (6, -6, 1000022)),)},
@@ -461,7 +461,7 @@ def _graviton(
             *decay,
         ),
         cross_section=cross_section,
-        generated={"2lep": 1_500, "3lep": 4_000} if four_leptons else {"2lep": 1_500},
+        generated={"2lep": 3_200, "3lep": 4_000} if four_leptons else {"2lep": 1_500},
         model={"m_G_GeV": mass, **({"c": 1.0} if four_leptons else {"k_over_Mpl": 0.1})},
         notes=("Pythia's Randall-Sundrum graviton, normalised to the release's cross section",),
     )
