@@ -304,7 +304,7 @@ def _select(analysis: Analysis, workers: "Workers") -> None:
             output=analysis.output,
             allow_missing=analysis.allow_missing,
         )
-        terminal.yields_table(name, results[name])
+        terminal.yields_table(name, results[name], blinded=analysis.report.blinds(name))
     missing = [entry for result in results.values() for entry in result["ledger"]["missing"]]
     write_json(
         analysis.output / "select.json",
@@ -411,6 +411,7 @@ def _evaluate(analysis: Analysis, workers: "Workers") -> None:
             load_histograms(scores / "histograms.json")[f"{name}/score/{model_name}"],
             read_manifest(scores / "manifest.json", stage="score")["datasets"],
             region=name,
+            blinded=analysis.report.blinds(name) or analysis.report.score_limit is not None,
         )
         if workspace is not None:
             write_json(analysis.output / "workspaces" / f"{name}.json", workspace)
@@ -438,6 +439,15 @@ def _say_where(analysis: Analysis) -> None:
 
 
 def _check(analysis: Analysis, workers: "Workers") -> None:
+    audit = _checked(analysis, workers)
+    warnings = len(audit.of_severity("warning"))
+    entries = sum(row["entries"] for row in audit.rows())
+    _say(
+        f"{len(audit.records)} files with {entries:,} entries checked, {warnings} warnings: {analysis.output / 'check.json'}"
+    )
+
+
+def _check_in_full(analysis: Analysis, workers: "Workers") -> None:
     from report import terminal  # noqa: PLC0415 - --help must be quick
 
     audit = _checked(analysis, workers)
@@ -458,13 +468,17 @@ _STAGES: dict[str, tuple[str, Callable[[Analysis, "Workers"], None]]] = {
 }
 
 
-def _stage(stage: str, analysis: Analysis, workers: "Workers") -> None:
+# As a verb of its own, check shows every dataset.
+_VERBS = {**_STAGES, "check": (_STAGES["check"][0], _check_in_full)}
+
+
+def _stage(stage: str, analysis: Analysis, workers: "Workers", stages: dict[str, Any] = _STAGES) -> None:
     from processors.provenance import recorded  # noqa: PLC0415 - --help must be quick
 
     config = analysis.model_dump(mode="json")
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     with recorded(analysis.output, stage, config=config, command=command):
-        _STAGES[stage][1](analysis, workers)
+        stages[stage][1](analysis, workers)
 
 
 def _run(analysis: Analysis, workers: "Workers") -> None:
@@ -491,7 +505,9 @@ def main(context: click.Context) -> None:  # noqa: D103 - its help is the module
 
 for _name, (_summary, _) in _STAGES.items():
     _example = f"Example: run_analysis.py {_name} --fileset demo --region 2L --output output/demo"
-    main.command(_name, help=f"{_summary}\n\n{_example}")(_taking_flags(partial(_stage, _name)))
+    main.command(_name, help=f"{_summary}\n\n{_example}")(
+        _taking_flags(partial(_stage, _name, stages=_VERBS))
+    )
 
 main.command(
     "simulate",

@@ -44,7 +44,9 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]])
         table.add_column(name, justify="left" if position == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    # A log is read in a wide window; rich would take it for 80 columns.
+    console = Console()
+    (console if console.is_terminal else Console(width=120)).print(table)
 
 
 def audit_table(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -59,7 +61,7 @@ def audit_table(rows: Sequence[Mapping[str, Any]]) -> None:
                 f"{row['files']}",
                 f"{row['entries']:,}",
                 f"{row['megabytes']:,.1f}",
-                row["norm_source"],
+                row["norm_source"].removesuffix(" beside the files"),
                 f"{row['fatal']} fatal, {row['warnings']} warnings"
                 if row["fatal"] or row["warnings"]
                 else "-",
@@ -103,10 +105,18 @@ def agreement_table(region: str, result: Mapping[str, Any], *, rows: int = 6) ->
     )
 
 
-def yields_table(region: str, result: Mapping[str, Any]) -> None:
-    """Events and sums of weights of each process group of a region: its part of select.json."""
+def yields_table(region: str, result: Mapping[str, Any], *, blinded: bool = False) -> None:
+    """Events and sums of weights of each process group of a region: its part of select.json.
+
+    Args:
+        region: its name.
+        result: its part of select.json.
+        blinded: leave its data out.
+    """
     groups: dict[tuple[str, str], list[float]] = {}
     for book in result["datasets"].values():
+        if blinded and book["kind"] == "data":
+            continue
         total = groups.setdefault((book["kind"], book["group"]), [0, 0, 0.0, 0.0])
         for position, key in enumerate(("events_read", "selected", "sumw", "sumw2")):
             total[position] += book[key]
@@ -114,7 +124,8 @@ def yields_table(region: str, result: Mapping[str, Any]) -> None:
     ordered = sorted(groups.items(), key=lambda item: (kinds.index(item[0][0]), -item[1][2]))
     lumi = result["lumi_pb"]
     show_table(
-        f"Region {region}, {lumi:,.5g} pb⁻¹" if lumi else f"Region {region}, luminosity not known",
+        (f"Region {region}, {lumi:,.5g} pb⁻¹" if lumi else f"Region {region}, luminosity not known")
+        + (", data blinded" if blinded else ""),
         ("process", "kind", "read", "selected", "sum of weights"),
         [
             (group, kind, f"{read:,.0f}", f"{selected:,.0f}", f"{sumw:,.5g} ± {sumw2**0.5:.2g}")
