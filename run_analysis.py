@@ -442,9 +442,8 @@ def _check(analysis: Analysis, workers: "Workers") -> None:
     audit = _checked(analysis, workers)
     warnings = len(audit.of_severity("warning"))
     entries = sum(row["entries"] for row in audit.rows())
-    _say(
-        f"{len(audit.records)} files with {entries:,} entries checked, {warnings} warnings: {analysis.output / 'check.json'}"
-    )
+    where = analysis.output / "check.json"
+    _say(f"{len(audit.records)} files with {entries:,} entries checked, {warnings} warnings: {where}")
 
 
 def _check_in_full(analysis: Analysis, workers: "Workers") -> None:

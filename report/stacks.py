@@ -180,9 +180,16 @@ def stack_contents(
     return stack
 
 
+def _geometric(edges: Floats) -> bool:
+    """Edges that grow by a constant factor are drawn on a logarithmic axis."""
+    return bool(edges[0] > 0 and len(edges) > 3 and np.allclose(edges[1:] / edges[:-1], edges[1] / edges[0]))
+
+
 def _event_scale(edges: Floats, xlabel: str) -> tuple[Floats, str]:
     """Factor per bin from contents to heights, and the y label that is honest about bin widths."""
     widths = np.diff(edges)
+    if _geometric(edges):
+        return np.ones_like(widths), "Events / bin"
     found = re.search(r"\[([^\]]+)\]\s*$", xlabel)
     unit = f" {found[1]}" if found else ""
     if np.allclose(widths, widths[0], rtol=1e-6):
@@ -192,14 +199,14 @@ def _event_scale(edges: Floats, xlabel: str) -> tuple[Floats, str]:
     return 1.0 / widths, f"Events /{unit}" if unit else "Events / unit"
 
 
-def _legend_entries(stack: Stack) -> tuple[list[Any], list[str]]:
+def _legend_entries(stack: Stack, sample: Sample) -> tuple[list[Any], list[str]]:
     """Handles and labels: data, the stack from its top down, its uncertainty, the signals."""
     handles: list[Any] = []
     labels: list[str] = []
     if stack.data is not None:
         dot = Line2D([], [], color=DATA_COLOR, marker="o", markersize=4.5, linestyle="none")
         handles.append(dot)
-        labels.append("Data")
+        labels.append("Pseudo-data" if sample.kind == "demo-simulation" else "Data")
     for process, _ in reversed(stack.backgrounds):
         handles.append(Patch(facecolor=process.color, edgecolor=INK, linewidth=0.4))
         labels.append(process.label)
@@ -222,13 +229,13 @@ def _factor_text(factor: float) -> str:
     return f"{factor:g}"
 
 
-def _legend(figure: Figure, ax: Axes, stack: Stack) -> float:
+def _legend(figure: Figure, ax: Axes, stack: Stack, sample: Sample) -> float:
     """Put the legend at the top of the frame.
 
     Returns:
         The fraction of the height of the axes that it leaves free below.
     """
-    handles, labels = _legend_entries(stack)
+    handles, labels = _legend_entries(stack, sample)
     if not labels:
         return 0.95
     longest = max(len(to_plain(label)) for label in labels)
@@ -468,7 +475,7 @@ def draw_stack(stack: Stack, *, sample: Sample, log: bool = True, ratio: bool = 
     ax = figure.add_axes((_LEFT, bottom, _WIDTH, _TOP - bottom))
     heights, ylabel = _event_scale(stack.edges, stack.xlabel)
     _draw_main(ax, stack, heights)
-    free = _legend(figure, ax, stack)
+    free = _legend(figure, ax, stack, sample)
     if log:
         _set_log_range(ax, stack, heights, free)
     else:
@@ -486,7 +493,11 @@ def draw_stack(stack: Stack, *, sample: Sample, log: bool = True, ratio: bool = 
         ax.tick_params(labelbottom=False)
     lowest.set_xlabel(stack.xlabel)
     # A tick costs a millisecond in each format: few minor ones keep a page of figures quick.
-    ax.xaxis.set_minor_locator(AutoMinorLocator(2))
+    if _geometric(stack.edges):
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_locator(NullLocator())
+    else:
+        ax.xaxis.set_minor_locator(AutoMinorLocator(2))
     figure.text(_LEFT - 0.115, 0.018, _notes(stack), fontsize=9, color=MUTED, ha="left")
     figure.align_ylabels()
     stamp(ax, sample, subtitle="background: held-out events" if stack.held_out else "")
