@@ -152,16 +152,18 @@ std::vector<double> matrix(const RVec<int> &chosen, const RVec<float> &pt, const
 LEPTON = "lep_pt, lep_eta, lep_phi, lep_type"
 
 
-def witness(files: list[dict[str, Any]], region: str) -> dict[str, np.ndarray]:
+def witness(files: list[dict[str, Any]], region: str, every: int) -> dict[str, np.ndarray]:
     """One loop of RDataFrame over files of tree `mini`.
 
     Args:
         files: `path`, `norm`, `data` of each.
         region: 2L or 3L.
+        every: matrices are wanted of events whose number is a multiple of this.
 
     Returns:
-        Of the selected events `sample` (position of the file), `event`, `weight`, `mll`, `met_et` (n,) and `matrix`
-        (n, 23, 23); `<variable>_value` and `<variable>_error` (files, 52), histograms with flow bins.
+        Of the selected events `sample` (position of the file), `event`, `weight`, `mll`, `met_et` (n,); of those with
+        a matrix `matrix_sample`, `matrix_event` (k,) and `matrix` (k, 23, 23); `<variable>_value` and
+        `<variable>_error` (files, 52), histograms with flow bins.
     """
     ROOT.witness.forget()
     paths = ROOT.std.vector("std::string")()
@@ -196,10 +198,13 @@ def witness(files: list[dict[str, Any]], region: str) -> dict[str, np.ndarray]:
         name: frame.Histo2D((name, "", *by_file, 50, 0.0, 500.0), "sample", column, "weight")
         for name, column in (("mll", "mll"), ("met_et", "met"))
     }
-    columns = frame.AsNumpy(["sample", "event", "weight", "mll", "met", "matrix"])
-    answer = {name: np.asarray(column) for name, column in columns.items() if name not in {"matrix", "met"}}
-    answer["met_et"] = np.asarray(columns["met"])
-    answer["matrix"] = np.array([np.asarray(one) for one in columns["matrix"]]).reshape(-1, 23, 23)
+    columns = frame.AsNumpy(["sample", "event", "weight", "mll", "met"], lazy=True)
+    matrices = frame.Filter(f"event % {every} == 0").AsNumpy(["sample", "event", "matrix"], lazy=True)
+    answer = {name: np.asarray(column) for name, column in columns.GetValue().items()}
+    answer["met_et"] = answer.pop("met")
+    own = matrices.GetValue()
+    answer["matrix"] = np.array([np.asarray(one) for one in own["matrix"]]).reshape(-1, 23, 23)
+    answer |= {"matrix_sample": np.asarray(own["sample"]), "matrix_event": np.asarray(own["event"])}
     bins = [(i + 1, k) for i in range(len(files)) for k in range(52)]
     for name, histogram in booked.items():
         answer[f"{name}_value"] = np.array([histogram.GetBinContent(*b) for b in bins]).reshape(-1, 52)
@@ -210,5 +215,5 @@ def witness(files: list[dict[str, Any]], region: str) -> dict[str, np.ndarray]:
 if __name__ == "__main__":
     assert ROOT.gInterpreter.Declare(FILES_CPP)
     assert ROOT.gInterpreter.Declare(PHYSICS_CPP)
-    for asked, its_files in json.loads(Path(sys.argv[1]).read_text("utf-8")).items():
-        np.savez(Path(sys.argv[2]) / f"{asked}.npz", **witness(its_files, asked))
+    for asked, how in json.loads(Path(sys.argv[1]).read_text("utf-8")).items():
+        np.savez(Path(sys.argv[2]) / f"{asked}.npz", **witness(how["files"], asked, how["every"]))

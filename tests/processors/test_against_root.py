@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,33 +35,40 @@ pytestmark = [
 DEMO = Path(__file__).parents[2] / "fileset" / "demo"
 WITNESS = Path(__file__).with_name("rdataframe_witness.py")
 
+# Matrices of events whose number is a multiple of this are compared; all else is of all events.
+EVERY = {"real": 1, "demo": 10}
+
 
 @dataclass(frozen=True)
 class Compared:
     """Both accounts of the same files, events in the order of dataset and event number.
 
-    `own` and `root` hold one value an event under the same names, `matrix` (n, 23, 23) among them; `books` are those
-    of the stage by dataset, `histograms` and `root_histograms` by variable.
+    `own` and `root` hold one value an event under the same names; `own_matrix` and `root_matrix` (k, 23, 23) are of
+    some of these; `books` are those of the stage by dataset, `histograms` and `root_histograms` by variable.
     """
 
     own: dict[str, np.ndarray]
     root: dict[str, np.ndarray]
+    own_matrix: np.ndarray
+    root_matrix: np.ndarray
     books: dict[str, dict[str, Any]]
     histograms: dict[str, Any]
     root_histograms: dict[str, np.ndarray]
 
 
-def run_witness(filesets: dict[str, dict[str, Any]], directory: Path) -> dict[str, dict[str, np.ndarray]]:
+def run_witness(
+    filesets: dict[str, dict[str, Any]], every: int, directory: Path
+) -> dict[str, dict[str, np.ndarray]]:
     """What RDataFrame says of the fileset of each region."""
-    request = {
-        region: [
+    request = {}
+    for region, fileset in filesets.items():
+        files = [
             {"path": path, "norm": content["metadata"]["norm"], "data": content["metadata"]["kind"] == "data"}
             for content in fileset.values()
             for path in content["files"]
         ]
-        for region, fileset in filesets.items()
-    }
-    assert all(len(request[region]) == len(filesets[region]) for region in request), "one file a dataset"
+        assert len(files) == len(fileset), "one file a dataset"
+        request[region] = {"files": files, "every": every}
     (directory / "request.json").write_text(json.dumps(request), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, WITNESS, directory / "request.json", directory],
@@ -75,7 +83,8 @@ def run_witness(filesets: dict[str, dict[str, Any]], directory: Path) -> dict[st
 
 def seen_by_the_stage(
     fileset: dict[str, Any], region: str, output: Path, select: Callable[..., Any]
-) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any], dict[str, Any]]:
+    """Columns and matrices of the selected events, books and histograms."""
     result = select(fileset, output, name=region)
     directory = output / "shards" / region
     manifest = read_manifest(directory / "manifest.json")
@@ -85,9 +94,8 @@ def seen_by_the_stage(
     table = pa.concat_tables(tables)
     own = {name: table[name].to_numpy() for name in ("weight", "mll", "met_et")}
     own |= {"sample": np.concatenate(samples), "event": table["eventNumber"].to_numpy()}
-    own["matrix"] = np.stack([table[cell].to_numpy() for cell in manifest["features"]["rmm"]], axis=1)
-    own["matrix"] = own["matrix"].reshape(-1, 23, 23)
-    return own, result["datasets"], load_histograms(directory / "histograms.json")
+    cells = np.stack([table[cell].to_numpy() for cell in manifest["features"]["rmm"]], axis=1)
+    return own, cells.reshape(-1, 23, 23), result["datasets"], load_histograms(directory / "histograms.json")
 
 
 @dataclass(frozen=True)
@@ -98,44 +106,74 @@ class Witnessed:
     answers: dict[str, dict[str, np.ndarray]]
 
 
-@pytest.fixture(scope="module", params=[pytest.param("real", marks=pytest.mark.shared), "demo"])
-def witnessed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Witnessed:
-    """The real files, and the demo sample."""
-    name = "demo"
-    if request.param == "real":
-        name = str(next(iter(request.getfixturevalue("real_2020").values())).parents[1])
-    elif not DEMO.is_dir():
-        pytest.skip("the demo sample is not there")
-    filesets = {
-        region: with_steps(check(resolve(FilesetSettings(fileset=name), (region,))).fileset, 100_000)
-        for region in ("2L", "3L")
-    }
-    return Witnessed(filesets, run_witness(filesets, tmp_path_factory.mktemp("witness")))
+@pytest.fixture(scope="module")
+def witnessed(
+    real_or_demo: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Witnessed]:
+    """Has RDataFrame look at a sample, once for both regions."""
+
+    @cache
+    def of(sample: str) -> Witnessed:
+        settings = FilesetSettings(fileset=real_or_demo(sample))
+        filesets = {
+            region: with_steps(check(resolve(settings, (region,))).fileset, 100_000)
+            for region in ("2L", "3L")
+        }
+        return Witnessed(filesets, run_witness(filesets, EVERY[sample], tmp_path_factory.mktemp("witness")))
+
+    return of
 
 
-@pytest.fixture(scope="module", params=["2L", "3L"])
+@pytest.fixture(scope="module")
+def real_or_demo(request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """Name of the fileset of a sample; skips where it is absent."""
+
+    def name(sample: str) -> str:
+        if sample == "real":
+            return str(next(iter(request.getfixturevalue("real_2020").values())).parents[1])
+        if not DEMO.is_dir():
+            pytest.skip("the demo sample is not there")
+        return "demo"
+
+    return name
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(("real", "2L"), marks=pytest.mark.shared, id="real-2L"),
+        pytest.param(("real", "3L"), marks=pytest.mark.shared, id="real-3L"),
+        pytest.param(("demo", "2L"), id="demo-2L"),
+        pytest.param(("demo", "3L"), id="demo-3L"),
+    ],
+)
 def compared(
     request: pytest.FixtureRequest,
-    witnessed: Witnessed,
+    witnessed: Callable[[str], Witnessed],
     select: Callable[..., Any],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Compared:
     """Both accounts of a sample in a region."""
-    region, directory = request.param, tmp_path_factory.mktemp("stage")
-    fileset, root = witnessed.filesets[region], witnessed.answers[region]
-    own, books, histograms = seen_by_the_stage(fileset, region, directory, select)
-    per_event = ("sample", "event", "weight", "mll", "met_et", "matrix")
+    sample, region = request.param
+    directory, seen = tmp_path_factory.mktemp("stage"), witnessed(sample)
+    fileset, root = seen.filesets[region], seen.answers[region]
+    own, matrix, books, histograms = seen_by_the_stage(fileset, region, directory, select)
 
-    def ordered(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        order = np.lexsort((columns["event"], columns["sample"]))
-        return {name: columns[name][order] for name in per_event}
+    def order(sample: np.ndarray, event: np.ndarray) -> np.ndarray:
+        return np.lexsort((event, sample))
 
+    in_own, in_root = (order(seen["sample"], seen["event"]) for seen in (own, root))
+    own = {name: column[in_own] for name, column in own.items()}
+    with_matrix = own["event"] % EVERY[request.param[0]] == 0
+    in_matrices = order(root["matrix_sample"], root["matrix_event"])
     return Compared(
-        ordered(own),
-        ordered(root),
+        own,
+        {name: root[name][in_root] for name in own},
+        matrix[in_own][with_matrix],
+        root["matrix"][in_matrices],
         books,
         {name.partition("/")[2]: histogram for name, histogram in histograms.items()},
-        {name: root[name] for name in root if name not in per_event},
+        {name: root[name] for name in root if name.endswith(("_value", "_error"))},
     )
 
 
@@ -163,9 +201,9 @@ def test_variables_agree_event_by_event(compared: Compared, variable: str) -> No
 @pytest.mark.parametrize("variable", ["mll", "met_et"])
 def test_histograms_agree_bin_by_bin(compared: Compared, variable: str) -> None:
     values, weight = compared.root[variable], np.abs(compared.root["weight"])
-    # float32 can carry an event to the other side of the edge that it lies on; there are a few at most.
+    # float32 can carry an event to the other side of the edge that it lies on.
     on_edge = np.abs(values / 10 - np.round(values / 10)) * 10 < 1e-6 * values
-    assert on_edge.sum() < 5
+    assert on_edge.mean() < 1e-3
     histogram = compared.histograms[variable]
     assert set(histogram.axes[0]) == {
         dataset for dataset, book in compared.books.items() if book["events_read"]
@@ -198,8 +236,8 @@ ENERGY = ~RAPIDITY & ~IMBALANCE
         pytest.param(ENERGY, False, 2e-6, 1e-6, id="masses of leptons [GeV]"),
         pytest.param(RAPIDITY, False, 2e-6, 1e-7, id="rapidities of leptons"),
         pytest.param(IMBALANCE, False, 0.0, 2e-7, id="imbalance of leptons"),
-        # ... but a jet's mass is sqrt(E^2 - p^2), and what hangs on it keeps four.
-        pytest.param(ENERGY, True, 5e-5, 1e-2, id="masses with jets [GeV]"),
+        # ... but a jet's mass is sqrt(E^2 - p^2): what hangs on it, and is small beside its energy, keeps fewer.
+        pytest.param(ENERGY, True, 5e-5, 5e-2, id="masses with jets [GeV]"),
         pytest.param(RAPIDITY, True, 5e-5, 1e-5, id="rapidities with jets"),
         pytest.param(IMBALANCE, True, 0.0, 1e-5, id="imbalance of jets"),
     ],
@@ -208,18 +246,21 @@ def test_rapidity_mass_matrices_agree_cell_by_cell(
     compared: Compared, cells: np.ndarray, jets: bool, relative: float, absolute: float
 ) -> None:
     which = cells & (JETS if jets else ~JETS)
-    own, root = (
-        matrix[:, which].astype(np.float64) for matrix in (compared.own["matrix"], compared.root["matrix"])
-    )
+    own, root = (m[:, which].astype(np.float64) for m in (compared.own_matrix, compared.root_matrix))
     assert np.count_nonzero(root) > 0
     if cells is RAPIDITY:
         # cosh(dy) - 1 is dy^2 / 2: its root is what is linear in the rapidities.
         own, root = np.sqrt(own), np.sqrt(np.maximum(root, 0))
     np.testing.assert_allclose(own, root, rtol=relative, atol=absolute)
+    if cells is ENERGY and jets:
+        filled = root != 0
+        beyond = np.abs(own - root) > 5e-5 * np.abs(root) + 1e-3
+        assert beyond[filled].mean() < 1e-3, "more than 1 MeV is rare"
 
 
 def test_the_same_cells_are_filled(compared: Compared) -> None:
-    own, root = compared.own["matrix"], compared.root["matrix"]
+    own, root = compared.own_matrix != 0, compared.root_matrix != 0
     assert np.count_nonzero(root) > 10 * len(root)
-    # ROOT's round-off fills cells whose objects have the same transverse energy or rapidity.
-    np.testing.assert_array_equal(own != 0, np.abs(root) > 1e-15)
+    # Two objects of the same transverse energy or rapidity but for round-off.
+    assert (np.abs(compared.root_matrix[own != root]) < 1e-7).all()
+    assert (own != root).mean() < 1e-5
