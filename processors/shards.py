@@ -1,6 +1,6 @@
 """Parquet shards of selected events, and the manifest that says which of them count."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fileset.exceptions import FailureError, InputError
 from processors.files import checksum, read_json, replace_atomically
 
-__all__ = ["MANIFEST_FORMAT", "read_manifest", "remove_strays", "write_shard"]
+__all__ = ["MANIFEST_FORMAT", "read_event", "read_manifest", "remove_strays", "write_shard"]
 
 MANIFEST_FORMAT = 1
 
@@ -78,6 +78,29 @@ def read_manifest(path: Path, *, stage: str = "select") -> dict[str, Any]:
             )
             raise FailureError(message)
     return dict(manifest)
+
+
+def read_event(
+    directory: Path, manifest: Mapping[str, Any], *, dataset: str, number: int, columns: Sequence[str]
+) -> NDArray[np.float64] | None:
+    """Some columns of one event, shape (columns,); None where the dataset's shards do not hold it.
+
+    Args:
+        directory: of the manifest.
+        manifest: of the region's shards.
+        dataset: of the event.
+        number: its eventNumber; of several events with this number the first is taken.
+        columns: names.
+    """
+    for shard in manifest["shards"]:
+        if shard["dataset"] == dataset:
+            path = directory / shard["path"]
+            numbers = pq.read_table(path, columns=["eventNumber"])["eventNumber"].to_numpy()
+            rows = np.flatnonzero(numbers == number)
+            if len(rows):
+                found = pq.read_table(path, columns=list(columns)).slice(int(rows[0]), 1)
+                return np.array([found[name][0].as_py() for name in columns], dtype=np.float64)
+    return None
 
 
 def remove_strays(directory: Path, listed: set[Path]) -> None:

@@ -1,6 +1,6 @@
 """Which figures a region has, and what is drawn in each."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -8,16 +8,43 @@ from typing import Any
 import hist
 from matplotlib.figure import Figure
 
+from processors.cells import MOMENTS, cell_moments, one_cell
 from report.mathtext import to_html, to_plain
+from report.matrices import CellMeans, draw_event, draw_means, draw_ratio, means_to_dict
 from report.pictures import Drawing
 from report.power import SCORE, auc_overview, draw_shapes, roc, score_shapes, signal_name
-from report.processes import processes_of
+from report.processes import Floats, Process, choose_signals, processes_of
 from report.settings import ReportSettings
 from report.stacks import draw_stack, stack_contents
 from report.style import Sample
 from report.training import architecture, layers_of, loss_curves
 
-__all__ = ["Region", "input_drawings", "power_drawings", "score_drawings", "training_drawings"]
+__all__ = [
+    "Event",
+    "Region",
+    "cell_drawings",
+    "event_drawings",
+    "input_drawings",
+    "matrix_drawings",
+    "power_drawings",
+    "score_drawings",
+    "training_drawings",
+]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event whose matrix is drawn.
+
+    Attributes:
+        dataset: that it is of.
+        number: its eventNumber.
+        cells: values of all cells, shape (cells,).
+    """
+
+    dataset: str
+    number: int
+    cells: Floats
 
 
 @dataclass(frozen=True)
@@ -32,6 +59,9 @@ class Region:
         evaluation: its part of ``evaluate.json``, or empty.
         models: card and history by name of the model.
         settings: what is drawn.
+        cell_names: of the rapidity-mass matrix, row by row; empty where the shards have none.
+        cells: histograms by kind of cell, from the stage compare; empty where it was not run.
+        events: whose matrices are drawn.
     """
 
     name: str
@@ -41,6 +71,9 @@ class Region:
     evaluation: Mapping[str, Any]
     models: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]
     settings: ReportSettings = field(default_factory=ReportSettings)
+    cell_names: Sequence[str] = ()
+    cells: Mapping[str, hist.Hist] = field(default_factory=dict)
+    events: Sequence[Event] = ()
 
     @property
     def model(self) -> str:
@@ -100,7 +133,7 @@ def score_drawings(region: Region) -> list[Drawing]:
         title = f"Anomaly score of the model {model}, region {region.name}"
         drawings.append(
             _stack_drawing(
-                region, region.histograms[key], name=name, title=title, blind=region.settings.blind_score
+                region, region.histograms[key], name=name, title=title, blind=region.settings.score_limit
             )
         )
     return drawings
@@ -120,6 +153,125 @@ def input_drawings(region: Region) -> tuple[list[Drawing], list[Drawing]]:
         for names in (chosen, others)
     )
     return first, rest
+
+
+def cell_drawings(region: Region) -> list[Drawing]:
+    """Draw every cell of the matrix that is filled, data against simulation, where all variables are wanted."""
+    if not region.settings.all_variables:
+        return []
+    filled = {cell for kind, whole in region.cells.items() if kind != MOMENTS for cell in whole.axes[1]}
+    drawings = []
+    for cell in region.cell_names:
+        if cell in filled:
+            histogram = one_cell(region.cells, cell)
+            view: Any = histogram.view(flow=True)
+            # Absent objects stand in the underflow: they are no small values.
+            for content in (view["value"], view["variance"]):
+                content[:, 0] = 0.0
+            title = to_html(f"{cell}: {histogram.axes[-1].label}")
+            drawings.append(_stack_drawing(region, histogram, name=f"cell_{cell}", title=title, blind=None))
+    return drawings
+
+
+def _means(region: Region, datasets: Sequence[str]) -> CellMeans:
+    """Means of the cells over some datasets."""
+    sumw = sum(float(region.datasets[name]["sumw"]) for name in datasets)
+    return CellMeans.of(cell_moments(region.cells, region.cell_names, datasets), sumw)
+
+
+def _of_kind(processes: Sequence[Process], kind: str) -> list[str]:
+    return [name for process in processes if process.kind == kind for name in process.datasets]
+
+
+def matrix_drawings(region: Region) -> tuple[list[Drawing], list[Drawing]]:
+    """Draw the mean matrix of the background, and of other processes relative to it.
+
+    Returns:
+        Background and chosen signals; data and each process group of the background.
+    """
+    processes = processes_of(region.datasets)
+    if not region.cells or not _of_kind(processes, "background"):
+        return [], []
+    background = _means(region, _of_kind(processes, "background"))
+    in_gev = "energy" not in region.cells or "GeV" in region.cells["energy"].axes[-1].label
+    whole = _drawing(
+        region,
+        partial(
+            draw_means, region.cell_names, background, sample=region.sample, name="background", in_gev=in_gev
+        ),
+        means_to_dict(region.cell_names, {"background": background}),
+        name="rmm_background",
+        title="Mean rapidity\u2013mass matrix of the background",
+        alt="Mean of each cell of the rapidity-mass matrix over the simulated background.",
+    )
+    totals = {
+        process.key: sum(float(region.datasets[name]["sumw"]) for name in process.datasets)
+        for process in processes
+    }
+    signals = choose_signals(
+        processes, totals, wanted=region.settings.signals, largest_number=region.settings.max_overlays
+    )
+    others = [process for process in processes if process.kind != "signal"]
+    first, rest = (
+        [
+            drawing
+            for process in chosen
+            if (drawing := _ratio_drawing(region, process, background)) is not None
+        ]
+        for chosen in (signals, others)
+    )
+    return [whole, *first], rest
+
+
+def _ratio_drawing(region: Region, process: Process, background: CellMeans) -> Drawing | None:
+    """The mean matrix of a process over that of the background; None where it has no event."""
+    means = _means(region, process.datasets)
+    if not means.filled.any():
+        return None
+    name = process.key if process.kind != "data" else "data"
+    return _drawing(
+        region,
+        partial(
+            draw_ratio, region.cell_names, means, background, sample=region.sample, name=process.label,
+            against="background",
+        ),
+        means_to_dict(region.cell_names, {name: means, "background": background}),
+        name=f"rmm_{name}",
+        title=f"Rapidity\u2013mass matrix: {to_html(process.label)} over background",
+        alt=f"Mean of each cell for {to_plain(process.label)}, divided by that of the background.",
+    )  # fmt: skip
+
+
+def event_drawings(region: Region) -> list[Drawing]:
+    """Draw the matrices of single events."""
+    if not region.cells:
+        return []
+    background = _means(region, _of_kind(processes_of(region.datasets), "background"))
+    in_gev = "energy" not in region.cells or "GeV" in region.cells["energy"].axes[-1].label
+    drawings = []
+    for event in region.events:
+        name = f"{event.dataset}, event {event.number}"
+        draw = partial(
+            draw_event,
+            region.cell_names,
+            event.cells,
+            background,
+            sample=region.sample,
+            name=name,
+            against="background",
+            in_gev=in_gev,
+        )
+        drawings.append(
+            _drawing(
+                region,
+                draw,
+                {"cells": list(region.cell_names), "values": event.cells.tolist()},
+                name=f"rmm_{event.dataset}_{event.number}",
+                title=f"Rapidity\u2013mass matrix of {to_html(name)}",
+                alt=f"Cells of the rapidity-mass matrix of {name}, coloured by their ratio to the background.",
+            )
+        )
+    return drawings
 
 
 def power_drawings(region: Region) -> list[Drawing]:

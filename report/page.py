@@ -2,18 +2,32 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import hist
 import jinja2
 
 from fileset.exceptions import InputError
+from processors.cells import cell_label, load_cells
 from processors.histograms import load_histograms, nominal
-from report.gallery import Region, input_drawings, power_drawings, score_drawings, training_drawings
+from processors.shards import read_event
+from report.blinding import blinding_text, without_data
+from report.gallery import (
+    Event,
+    Region,
+    cell_drawings,
+    event_drawings,
+    input_drawings,
+    matrix_drawings,
+    power_drawings,
+    score_drawings,
+    training_drawings,
+)
 from report.mathtext import to_html, to_plain
 from report.numbers import count, duration, significant
 from report.pictures import Drawing, render
@@ -22,6 +36,7 @@ from report.settings import ReportSettings
 from report.style import Sample, luminosity_label, source_label
 from report.tables import (
     Table,
+    agreement_table,
     cutflow_table,
     datasets_table,
     missing_table,
@@ -42,6 +57,8 @@ class _RegionView:
     name: str
     lumi: str
     drawings: Mapping[str, list[Drawing]]
+    agreement: Table | None
+    agreement_text: str
     yields: Table
     cutflow: Table
     signal_cutflow: Table | None
@@ -52,6 +69,7 @@ class _RegionView:
     background: Mapping[str, Any]
     has_signals: bool
     has_data: bool
+    blinded: bool
     collapsed: list[str]
     glance: list[tuple[str, str]]
     by_family: bool
@@ -73,13 +91,23 @@ def _read(path: Path, *, needed_from: str = "") -> dict[str, Any]:
 
 
 def _sample(
-    name: str, lumi_pb: float | None, datasets: Mapping[str, Mapping[str, Any]], *, complete: bool
+    name: str,
+    lumi_pb: float | None,
+    datasets: Mapping[str, Mapping[str, Any]],
+    *,
+    complete: bool,
+    blinded: bool,
 ) -> Sample:
     """What stands on the figures of a region, from the metadata of its datasets."""
     kinds = sorted({str(entry["sample"]) for entry in datasets.values()})
     dois = sorted({str(entry["doi"]) for entry in datasets.values() if entry.get("doi")})
     return Sample(
-        kind=" and ".join(kinds), lumi_pb=lumi_pb, region=name, doi=", ".join(dois), complete=complete
+        kind=" and ".join(kinds),
+        lumi_pb=lumi_pb,
+        region=name,
+        doi=", ".join(dois),
+        complete=complete,
+        blinded=blinded,
     )
 
 
@@ -89,7 +117,65 @@ def _models(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
     return {card.parent.name: (_read(card), _read(card.parent / "history.json")) for card in cards}
 
 
-def _region_view(region: Region, cuts: list[str]) -> _RegionView:
+def _events(
+    folder: Path, manifest: Mapping[str, Any], cells: list[str], settings: ReportSettings, name: str
+) -> list[Event]:
+    """The events of one region whose matrices are wanted; those of blinded data are left out.
+
+    Where data are blinded above a score no event of the data is drawn: its score is not looked up here.
+    """
+    found = []
+    for dataset, number in settings.events:
+        book = manifest["datasets"].get(dataset)
+        hidden = settings.blinds(name) or settings.score_limit is not None
+        if book is not None and not (hidden and book["kind"] == "data"):
+            values = read_event(folder, manifest, dataset=dataset, number=number, columns=cells)
+            if values is not None:
+                found.append(Event(dataset, number, values))
+    return found
+
+
+def _refuse_unknown_events(
+    regions: Sequence[Region], selection: Mapping[str, Any], settings: ReportSettings
+) -> None:
+    """Raises an error for a wanted event that no region has selected; data that may be blinded are passed over."""
+    drawn = {(event.dataset, event.number) for region in regions for event in region.events}
+    books = {
+        dataset: book for part in selection["regions"].values() for dataset, book in part["datasets"].items()
+    }
+    blinding = settings.score_limit is not None or (settings.blind and settings.blind_regions)
+    for dataset, number in settings.events:
+        if dataset not in books:
+            message = f"report.events: no dataset is called {dataset!r}; known are {', '.join(sorted(books))}"
+            raise InputError(message)
+        if (dataset, number) not in drawn and not (blinding and books[dataset]["kind"] == "data"):
+            message = f"report.events: no region has selected the event {number} of {dataset}"
+            raise InputError(message)
+
+
+def _agreement_text(result: Mapping[str, Any]) -> str:
+    """What the stage compare found, in a sentence."""
+    if not result:
+        return "Data and simulation were not compared: run the stage compare."
+    if result["status"] != "compared":
+        why = "they are blinded" if result["status"] == "blinded" else "this sample has none"
+        return f"No data to compare with ({why}): every input is kept."
+    judged = [entry for entry in result["inputs"].values() if entry["chi2"] is not None]
+    dropped = sum(not entry["kept"] for entry in judged)
+    limits = {name: value for name, value in result["thresholds"].items() if value is not None}
+    wanted = ", ".join(f"{name} {value:g}" for name, value in limits.items())
+    if not limits:
+        verdict = "no threshold is set, so all are kept for training"
+    else:
+        verdict = f"{dropped or 'none'} dropped from training by {wanted}"
+    chi2, ndf = (sum(entry[key] for entry in judged) for key in ("chi2", "ndf"))
+    mean = f" χ²/ndf of all together: {significant(chi2 / ndf)}." if ndf else ""
+    return (
+        f"{len(judged)} of {len(result['inputs'])} inputs have enough events to be compared; {verdict}.{mean}"
+    )
+
+
+def _region_view(region: Region, cuts: list[str], agreement: Mapping[str, Any]) -> _RegionView:
     """Tabulate one region and say what is drawn of it."""
     processes = processes_of(region.datasets)
     kinds = {process.kind for process in processes}
@@ -99,16 +185,27 @@ def _region_view(region: Region, cuts: list[str]) -> _RegionView:
     yields = yields_table(region.name, region.datasets)
     inputs, more_inputs = input_drawings(region)
     power = power_drawings(region)
+    matrices, more_matrices = matrix_drawings(region)
+    labels = {
+        name: str(histogram.axes[-1].label)
+        for name, histogram in region.histograms.items()
+        if not name.startswith("score/") and histogram.axes[-1].label
+    }
+    labels |= {name: cell_label(name) for name in region.cell_names}
     return _RegionView(
         name=region.name,
         lumi=to_html(luminosity_label(region.sample.lumi_pb)),
         drawings={
             "scores": score_drawings(region),
             "inputs": inputs,
-            "more_inputs": more_inputs,
+            "more_inputs": more_inputs + cell_drawings(region),
+            "matrices": matrices + event_drawings(region),
+            "more_matrices": more_matrices,
             "training": training_drawings(region),
             "power": power,
         },
+        agreement=agreement_table(region.name, agreement, labels),
+        agreement_text=_agreement_text(agreement),
         yields=yields,
         cutflow=cutflow_table(region.name, cuts, region.datasets),
         signal_cutflow=cutflow_table(region.name, cuts, region.datasets, kind="signal")
@@ -121,6 +218,7 @@ def _region_view(region: Region, cuts: list[str]) -> _RegionView:
         background=region.evaluation.get("background") or {},
         has_signals="signal" in kinds,
         has_data="data" in kinds,
+        blinded=region.sample.blinded,
         collapsed=[name for name, (card, _) in region.models.items() if card.get("collapsed")],
         glance=_glance(region, yields),
         by_family=len(signals) > region.settings.max_power_figures,
@@ -132,6 +230,8 @@ def _glance(region: Region, yields: Table) -> list[tuple[str, str]]:
     read = sum(int(entry["events_read"]) for entry in region.datasets.values())
     facts = [("Luminosity", to_html(luminosity_label(region.sample.lumi_pb))), ("Events read", count(read))]
     facts += [(row[0].html, row[-1].html) for row in yields.totals]
+    if region.sample.blinded:
+        facts.append(("Data", "blinded"))
     signals = sum(process.kind == "signal" for process in processes_of(region.datasets))
     facts.append(("Signals", count(signals)))
     if region.model in region.models:
@@ -180,6 +280,46 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
+def _region(
+    output: Path,
+    name: str,
+    selection: Mapping[str, Any],
+    histograms: Mapping[str, hist.Hist],
+    evaluation: Mapping[str, Any],
+    settings: ReportSettings,
+) -> Region:
+    """All that is known of one region, without what is blinded."""
+    part, blinded = selection["regions"][name], settings.blinds(name)
+    datasets: Mapping[str, Mapping[str, Any]] = part["datasets"]
+    own = {
+        key.removeprefix(f"{name}/"): nominal(histogram)
+        for key, histogram in histograms.items()
+        if key.startswith(f"{name}/")
+    }
+    manifest = _read(output / "shards" / name / "manifest.json")
+    cell_names = list((manifest.get("features") or {}).get("rmm") or [])
+    compared = output / "comparison" / name / "cells.zip"
+    cells = load_cells(compared) if compared.is_file() and cell_names else {}
+    sample = _sample(
+        name, selection["lumi_pb"][name], datasets, complete=bool(selection["complete"]), blinded=blinded
+    )
+    if blinded:
+        _, cells = without_data(datasets, cells)
+        datasets, own = without_data(datasets, own)
+    return Region(
+        name=name,
+        sample=sample,
+        datasets=datasets,
+        histograms=own,
+        evaluation=evaluation,
+        models=_models(output / "models" / name),
+        settings=settings,
+        cell_names=cell_names,
+        cells=cells,
+        events=_events(output / "shards" / name, manifest, cell_names, settings, name) if cell_names else [],
+    )
+
+
 def write_page(output: Path, *, settings: ReportSettings | None = None, processes: int = 1) -> Path:
     """Draw every figure and write ``report/index.html``, which needs no other file and no network.
 
@@ -201,36 +341,35 @@ def write_page(output: Path, *, settings: ReportSettings | None = None, processe
         message = f"{output / 'histograms.json'} is missing; run the stage select first"
         raise InputError(message)
     histograms = load_histograms(output / "histograms.json")
-    evaluation = _read(output / "evaluate.json")
+    evaluation = _read(output / "evaluate.json").get("regions") or {}
+    agreement = _read(output / "agreement.json").get("regions") or {}
     run = _read(output / "run.json")
     complete = bool(selection["complete"])
     folder = output / "report"
-    views = []
-    samples = []
-    for name, part in selection["regions"].items():
-        sample = _sample(name, selection["lumi_pb"][name], part["datasets"], complete=complete)
-        samples.append(sample)
-        region = Region(
-            name=name,
-            sample=sample,
-            datasets=part["datasets"],
-            histograms={
-                key.removeprefix(f"{name}/"): nominal(histogram)
-                for key, histogram in histograms.items()
-                if key.startswith(f"{name}/")
-            },
-            evaluation=(evaluation.get("regions") or {}).get(name) or {},
-            models=_models(output / "models" / name),
-            settings=settings,
+    regions = [
+        _region(output, name, selection, histograms, evaluation.get(name) or {}, settings)
+        for name in selection["regions"]
+    ]
+    _refuse_unknown_events(regions, selection, settings)
+    views = [
+        _region_view(
+            region,
+            list(selection["regions"][region.name]["cuts"]),
+            {} if region.sample.blinded else agreement.get(region.name) or {},
         )
-        views.append(_region_view(region, list(part["cuts"])))
+        for region in regions
+    ]
+    samples = [region.sample for region in regions]
     missing = list((selection.get("ledger") or {}).get("missing") or [])
     missing_input = missing_table(missing) if missing else None
-    for table in [missing_input, *(table for view in views for table in _tables(view))]:
-        if table is not None:
-            write_csv(table, folder / "tables")
+    tables = [missing_input, *(table for view in views for table in _tables(view))]
+    written = [write_csv(table, folder / "tables") for table in tables if table is not None]
     drawings = [drawing for view in views for part in view.drawings.values() for drawing in part]
     pictures = render(drawings, folder=folder / "figures", dpi=settings.png_dpi, processes=processes)
+    # What an earlier page had may be blinded by now.
+    for path in [*(folder / "tables").iterdir(), *(folder / "figures").iterdir()]:
+        if path not in written and path.stem not in pictures:
+            path.unlink()
     page = folder / "index.html"
     page.write_text(
         _environment()
@@ -247,7 +386,7 @@ def write_page(output: Path, *, settings: ReportSettings | None = None, processe
             facts=_facts({key: value for key, value in run.items() if key not in {"timings", "config"}}),
             config=_facts(run.get("config") or {}),
             timings=_timings(run),
-            blind_score=settings.blind_score,
+            blinding=blinding_text(settings, [region.name for region in regions]),
         ),
         encoding="utf-8",
     )
@@ -258,6 +397,7 @@ def write_page(output: Path, *, settings: ReportSettings | None = None, processe
 def _tables(view: _RegionView) -> list[Table | None]:
     """All tables of a region."""
     return [
+        view.agreement,
         view.yields,
         view.cutflow,
         view.signal_cutflow,

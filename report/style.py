@@ -89,6 +89,7 @@ class Sample:
         doi: DOI of the data release, or empty.
         complete: False where events are missing.
         sqrt_s_tev: centre-of-mass energy [TeV].
+        blinded: collision data are not shown.
     """
 
     kind: str
@@ -97,6 +98,7 @@ class Sample:
     doi: str = ""
     complete: bool = True
     sqrt_s_tev: float = 13.0
+    blinded: bool = False
 
 
 def styled(function: Callable[P, R]) -> Callable[P, R]:
@@ -142,7 +144,8 @@ def stamp(ax: Axes, sample: Sample, *, subtitle: str = "") -> None:
     ax.annotate(source_label(sample), (0, 1), (0, 20), ha="left", fontsize=12, color=INK, **above)
     ax.annotate(energy, (1, 1), (0, 20), ha="right", fontsize=12, color=INK, **above)
     region = f"Region {sample.region}" if sample.region else ""
-    left = " · ".join(part for part in (region, subtitle) if part)
+    blinded = "data blinded" if sample.blinded else ""
+    left = " · ".join(part for part in (region, blinded, subtitle) if part)
     right = f"doi:{sample.doi}" if sample.doi else ""
     ax.annotate(left, (0, 1), (0, 6), ha="left", fontsize=10, color=MUTED, **above)
     ax.annotate(right, (1, 1), (0, 6), ha="right", fontsize=9, color=MUTED, **above)

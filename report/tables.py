@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from report.mathtext import to_html, to_plain
-from report.numbers import count, measurement
+from report.numbers import count, measurement, significant
 from report.power import SCORE, best_variable, signal_name, variable_label
 from report.processes import Process, processes_of
 
 __all__ = [
     "Cell",
     "Table",
+    "agreement_table",
     "cutflow_table",
     "datasets_table",
     "missing_table",
@@ -320,6 +321,65 @@ def datasets_table(region: str, datasets: Mapping[str, Mapping[str, Any]]) -> Ta
         columns=["Dataset", "Group", "\u03c3 [pb]", "Normalised by", "Events read", "Selected", "Σw ± error"],
         rows=rows,
     )
+
+
+def agreement_table(region: str, result: Mapping[str, Any], labels: Mapping[str, str]) -> Table | None:
+    """How each input of a region agrees with data, the worst first; None where nothing was compared.
+
+    Args:
+        region: name of the region.
+        result: its part of ``agreement.json``.
+        labels: of inputs, mathtext allowed; others stand by their names.
+    """
+    inputs: Mapping[str, Mapping[str, Any]] = result.get("inputs") or {}
+    if not inputs:
+        return None
+    dash = Cell("\u2013", None)
+
+    def order(name: str) -> tuple[bool, bool, float, float]:
+        entry = inputs[name]
+        told = entry["chi2"] is not None
+        return entry["kept"], not told, entry["p"] if told else 1.0, -entry["chi2_ndf"] if told else 0.0
+
+    rows = []
+    for name in sorted(inputs, key=order):
+        entry = inputs[name]
+        label = f"{escape(name)} <small>{to_html(labels[name])}</small>" if name in labels else escape(name)
+        row = [Cell(label, name)]
+        if entry["chi2"] is None:
+            row += [dash] * 5
+        else:
+            deviation = entry["deviation"]
+            span = f"{significant(deviation['low'])} to {significant(deviation['high'])}"
+            row += [
+                Cell(significant(entry["chi2_ndf"]), entry["chi2_ndf"]),
+                _count(entry["ndf"]),
+                Cell(significant(entry["p"], 2), entry["p"]),
+                Cell(f"{deviation['pull']:+.1f}".replace("-", "\u2212"), deviation["pull"]),
+                Cell(span, deviation["low"]),
+            ]
+        filled = entry["filled"] or {}
+        for kind in ("data", "simulation"):
+            part = filled.get(kind)
+            row.append(dash if part is None else Cell(f"{significant(100 * part)} %", part))
+        verdict = "kept" if entry["kept"] else "dropped"
+        reason = f" <small>{escape(entry['reason'])}</small>" if entry["reason"] else ""
+        row.append(Cell(verdict + reason, verdict, strong=not entry["kept"]))
+        rows.append(row)
+    compares = (
+        "shapes, with simulation normalised to data" if result["normalise"] == "shape" else "absolute numbers"
+    )
+    return Table(
+        name=f"{region}_agreement",
+        caption=f"Data against simulated background in every input; what is compared are {compares}. χ² takes the "
+        "statistical errors of both (Gagunashvili, NIM A 614 (2010) 287), in bins merged until five events are "
+        "expected. The largest deviation is in standard errors of data and simulation together. Cells of the matrix "
+        "are compared where they are filled; in how many events they are is beside it.",
+        columns=[
+            "Input", "χ²/ndf", "ndf", "p", "Largest deviation", "where", "Filled, data", "simulation", "Verdict",
+        ],
+        rows=rows,
+    )  # fmt: skip
 
 
 def missing_table(missing: Sequence[Mapping[str, Any]]) -> Table:
