@@ -117,6 +117,7 @@ def _limit_waiting(timeout: int) -> None:
     for name, value in {
         "TimeoutResolution": 1,
         "RequestTimeout": timeout,
+        "StreamTimeout": timeout,  # of an answer that stops in the middle
         "ConnectionWindow": timeout,
         "ConnectionRetry": 1,
         "StreamErrorWindow": 0,

@@ -24,7 +24,7 @@ from processors.execution import Workers
 from processors.settings import REGIONS, ExecutionSettings, RMMSettings, WeightSettings
 from processors.stages import select_region
 
-TIMEOUT = 2  # s
+TIMEOUT = 3  # s
 LUMI = 500.0  # 1/pb
 DATA, LLLV, ZEE = (
     "2lep/Data/data_A.2lep.root",
