@@ -32,6 +32,7 @@ __all__ = [
     "Convention",
     "RMMLayout",
     "layout_of",
+    "model_cells",
     "rapidity_mass_matrix",
     "removed_cells",
 ]
@@ -119,6 +120,14 @@ def layout_of(settings: RMMSettings) -> RMMLayout:
         ("photon", settings.photons),
     ]
     return RMMLayout(*[(name, number) for name, number in types if number > 0])
+
+
+def model_cells(settings: RMMSettings) -> tuple[str, ...]:
+    """The cells that models may see: all of the layout, or those that `removed` leaves; none where none are written."""
+    if not settings.write:
+        return ()
+    layout = layout_of(settings)
+    return removed_cells(layout) if settings.removed == "atlas-2024" else layout.cell_names
 
 
 def removed_cells(layout: RMMLayout, removed: tuple[str, ...] = ATLAS_2024_REMOVED) -> tuple[str, ...]:

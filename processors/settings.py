@@ -144,6 +144,11 @@ class RMMSettings(Settings):
     electrons: int = Field(default=5, ge=0, description="number of electrons")
     muons: int = Field(default=5, ge=0, description="number of muons")
     photons: int = Field(default=0, ge=0, description="number of photons")
+    removed: Literal["nothing", "atlas-2024"] = Field(
+        default="nothing",
+        description="cells that models do not see: atlas-2024 takes away the nine invariant masses in which the ATLAS "
+        "search of 2024 looked for bumps",
+    )
 
 
 class ComparisonSettings(Settings):

@@ -20,7 +20,7 @@ from processors.features import REDUCED, baseline_names, table_names
 from processors.files import checksum, fingerprint, read_json, write_json
 from processors.histograms import load_histograms, save_histograms, save_root
 from processors.receipts import read_receipt, receipt_path
-from processors.rmm import layout_of
+from processors.rmm import model_cells
 from processors.schema import OpenDataSchema
 from processors.scoring import ScoreProcessor
 from processors.selection import SelectionProcessor, chunk_name
@@ -165,7 +165,11 @@ def select_region(
     """
     check_corrections(weights)
     directory = output / "shards" / name
-    common = {"cuts": region.model_dump(), "weights": weights.model_dump(), "rmm": rmm.model_dump()}
+    common = {
+        "cuts": region.model_dump(),
+        "weights": weights.model_dump(),
+        "rmm": rmm.model_dump(exclude={"removed"}),  # the shards hold every cell
+    }
     dataset_hashes = {
         dataset: fingerprint({**common, **{k: content["metadata"].get(k) for k in _DECISIVE_METADATA}})
         for dataset, content in fileset.items()
@@ -211,7 +215,7 @@ def select_region(
         features={
             "table": list(table_names(region.n_leptons)),
             "reduced": list(REDUCED),
-            "rmm": list(layout_of(rmm).cell_names) if rmm.write else [],
+            "rmm": list(model_cells(rmm)),
         },
         variables=list(baseline_names(region.n_leptons)),
         variations=list(variation_names(weights)),

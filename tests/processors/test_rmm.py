@@ -12,7 +12,14 @@ import vector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.rmm import ATLAS_2024_REMOVED, RMMLayout, layout_of, rapidity_mass_matrix, removed_cells
+from processors.rmm import (
+    ATLAS_2024_REMOVED,
+    RMMLayout,
+    layout_of,
+    model_cells,
+    rapidity_mass_matrix,
+    removed_cells,
+)
 from processors.schema import from_flat
 from processors.settings import RMMSettings
 
@@ -446,6 +453,11 @@ def test_the_atlas_search_of_2024_removes_exactly_nine_cells() -> None:
     kept = removed_cells(T5N10)
     assert len(kept) == 51**2 - 9
     assert set(kept) == set(T5N10.cell_names) - expected
+    numbers = dict.fromkeys(("light_jets", "b_jets", "electrons", "muons", "photons"), 10)
+    option = RMMSettings(convention="map2rmm", removed="atlas-2024", **numbers)
+    assert model_cells(option) == kept
+    assert model_cells(option.model_copy(update={"removed": "nothing"})) == T5N10.cell_names
+    assert model_cells(option.model_copy(update={"write": False})) == ()
 
 
 def test_photons_fill_the_last_rows_of_the_51_by_51_matrix() -> None:
