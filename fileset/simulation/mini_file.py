@@ -12,7 +12,7 @@ import awkward as ak
 import numpy as np
 import numpy.typing as npt
 
-from fileset.exceptions import InputError
+from fileset.exceptions import FailureError, InputError
 
 __all__ = ["MINI_BRANCHES", "write_mini"]
 
@@ -46,11 +46,13 @@ _LEAF = {"int32_t": "I", "uint32_t": "i", "float": "F", "bool": "O"}
 _ALGORITHM = 2  # LZMA: 120 bytes per event where ZSTD needs 210
 _LEVEL = 6
 
+# The file is made in memory because a TFile keeps the path it was opened with, which is nobody's business.
 # A column owns the variable a branch points to and copies the next event into it.
 _CPP = """
+#include <fstream>
 #include <memory>
 #include <vector>
-#include <TFile.h>
+#include <TMemFile.h>
 #include <TTree.h>
 namespace mini_writer {
 struct Column { virtual ~Column() = default; virtual void load(long i) = 0; };
@@ -65,9 +67,9 @@ template <typename T, typename S> struct Vector : Column {
   void load(long i) override { value.assign(data + offsets[i], data + offsets[i + 1]); }
 };
 class Writer {
-  TFile file; TTree *tree; std::vector<std::unique_ptr<Column>> columns;
+  TMemFile file; TTree *tree; std::vector<std::unique_ptr<Column>> columns;
 public:
-  Writer(const char *path, int compression) : file(path, "RECREATE", "", compression) {
+  Writer(const char *name, int compression) : file(name, "RECREATE", "", compression) {
     tree = new TTree("mini", "mini"); tree->SetDirectory(&file);
   }
   template <typename T, typename S> void scalar(const char *name, const char *leaf, std::uintptr_t data) {
@@ -79,9 +81,14 @@ public:
                                                  reinterpret_cast<const std::int64_t *>(offsets));
     tree->Branch(name, &column->value, 256000, 0); columns.push_back(std::move(column));
   }
-  long fill(long entries) {
+  bool fill(long entries, const char *path) {
     for (long i = 0; i < entries; ++i) { for (auto &c : columns) c->load(i); tree->Fill(); }
-    file.cd(); long written = file.Write("", TObject::kOverwrite); file.Close(); return written;
+    file.Write("", TObject::kOverwrite);
+    std::vector<char> bytes(file.GetEND());
+    file.CopyTo(bytes.data(), bytes.size());
+    std::ofstream out(path, std::ios::binary);
+    out.write(bytes.data(), bytes.size());
+    return static_cast<bool>(out.flush());
   }
 };
 }
@@ -116,11 +123,12 @@ def write_mini(path: Path, events: ak.Array, constants: dict[str, float]) -> Non
 
     Raises:
         InputError: ROOT is not installed.
+        FailureError: the file could not be written.
     """
     root = _root()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".part")
-    writer = root.mini_writer.Writer(str(temporary), 100 * _ALGORITHM + _LEVEL)
+    writer = root.mini_writer.Writer(path.name, 100 * _ALGORITHM + _LEVEL)
     n = len(events)
     alive = []  # what the writer points to
     nothing = np.zeros(n + 1, dtype=np.int64)
@@ -141,5 +149,7 @@ def write_mini(path: Path, events: ak.Array, constants: dict[str, float]) -> Non
             data = np.full(n, constants.get(name, 0), dtype=_NUMPY[kind])
         alive.append(data)
         writer.scalar[kind, source](name, f"{name}/{_LEAF[kind]}", data.ctypes.data)
-    writer.fill(n)
+    if not writer.fill(n, str(temporary)):
+        message = f"could not write {temporary}: is the disk full?"
+        raise FailureError(message)
     os.replace(temporary, path)  # noqa: PTH105 - atomic on the same file system
