@@ -56,7 +56,7 @@ _CUTS: dict[str, tuple[str, Callable[[SelectedEvents, RegionSettings, Any], NDAr
 
 def _cuts(region: RegionSettings) -> Iterator[tuple[str, Keeps]]:
     """The optional cuts that are made, in order: their name and what they keep."""
-    for i, minimum in enumerate((region.lepton_pt_min or ())[: region.n_leptons]):
+    for i, minimum in enumerate(region.lepton_pt_min or ()):
         yield f"lepton {i + 1} pT > {minimum:g} GeV", _lepton_above(i, minimum)
     for setting, (name, passes) in _CUTS.items():
         cut = getattr(region, setting)

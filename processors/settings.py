@@ -6,9 +6,9 @@ Nothing heavy is imported here: the command line reads settings before it knows 
 import os
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fileset.settings import Settings
 
@@ -80,6 +80,19 @@ class RegionSettings(Settings):
     )
     n_b_jets_min: int | None = Field(default=None, ge=0, description="at least this many b-jets")
     n_b_jets_max: int | None = Field(default=None, ge=0, description="at most this many b-jets; 0 is a veto")
+
+    @model_validator(mode="after")
+    def _leptons_that_cuts_ask_for(self) -> Self:
+        if len(self.lepton_pt_min or ()) > self.n_leptons:
+            message = (
+                f"lepton_pt_min has {len(self.lepton_pt_min or ())} thresholds for {self.n_leptons} leptons"
+            )
+            raise ValueError(message)
+        for cut in ("mll_min", "mll_max", "charge"):
+            if self.n_leptons < 2 and getattr(self, cut) is not None:
+                message = f"{cut} needs two leptons and the region has one"
+                raise ValueError(message)
+        return self
 
 
 REGIONS: MappingProxyType[str, RegionSettings] = MappingProxyType(

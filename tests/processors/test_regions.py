@@ -7,6 +7,7 @@ from typing import Any
 import awkward as ak
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from processors.constants import FLAVOUR_COMBINATION
 from processors.kinematics import invariant_mass
@@ -160,6 +161,19 @@ def test_flavour_combinations(
     record = make_record(leptons(*kinds))
     events = select_events(record, n_leptons=len(kinds), leptons=region.leptons, jets=region.jets)
     assert flavour_combination(events).tolist() == [number]
+
+
+@pytest.mark.parametrize(
+    ("cuts", "sentence"),
+    [
+        ({"n_leptons": 2, "lepton_pt_min": (30.0, 20.0, 10.0)}, "has 3 thresholds for 2 leptons"),
+        ({"n_leptons": 1, "mll_min": 70.0}, "mll_min needs two leptons"),
+        ({"n_leptons": 1, "charge": "same"}, "charge needs two leptons"),
+    ],
+)
+def test_cuts_on_leptons_that_the_region_has_not_are_refused(cuts: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        RegionSettings(skims=("any",), **cuts)
 
 
 def test_numbers_4_and_5_are_kept_free() -> None:

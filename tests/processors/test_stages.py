@@ -141,7 +141,7 @@ def test_a_stage_killed_under_another_configuration_leaves_no_manifest_of_the_ol
         patch.setattr("processors.selection.feature_histogram", _killed_after(60))
         with pytest.raises(KeyboardInterrupt):
             select(own_sample.fileset(), undisturbed, region=harder)
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="there is no manifest"):
         manifest_in(undisturbed)
     select(own_sample.fileset(), undisturbed)
     assert manifest_in(undisturbed) == old, "the old configuration, whole again"

@@ -166,7 +166,7 @@ def test_a_correction_that_does_not_fit_is_named(
     for words, settings in wrong.items():
         configured = WeightSettings(corrections={"lepton": settings})
         weights = event_weights(record, SIMULATION, configured)
-        with pytest.raises(InputError, match="has no correction|cannot be read"):
+        with pytest.raises(InputError, match=r"has no correction|cannot be read"):
             check_corrections(configured)
         with pytest.raises(InputError, match=words):
             corrected_weights(weights, np.array([0]), features, SIMULATION, configured)
