@@ -215,3 +215,42 @@ def test_both_regions_are_those_of_a_plain_loop_over_the_real_files(
         assert np.diff(events.jets.offsets).tolist() == n_jets
         chosen += len(events)
     assert chosen > 200
+
+
+def plain_good_2025(event: dict[str, Any], i: int, region: str) -> bool:
+    """The same definition by the names, units and signs of the 2025 release."""
+    pt = event["lep_pt"][i]
+    if not (event["lep_topoetcone20"][i] / pt < 0.15 and event["lep_ptvarcone30"][i] / pt < 0.15):
+        return False
+    if region == "2L":
+        return True
+    is_electron = event["lep_type"][i] == 11
+    theta = 2 * np.arctan(np.exp(-event["lep_eta"][i]))
+    return bool(
+        abs(event["lep_z0"][i] * np.sin(theta)) < 0.5
+        and abs(event["lep_eta"][i]) < (2.47 if is_electron else 2.7)
+        and abs(event["lep_d0sig"][i]) <= (5 if is_electron else 3)
+        and (event["lep_isTightID"][i] or not is_electron)
+    )
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(("region", "n_leptons"), [("2L", 2), ("3L", 3)])
+def test_both_regions_are_the_same_definitions_in_the_2025_release(
+    real_2025: Path, read_events: Callable[..., Any], region: str, n_leptons: int
+) -> None:
+    with uproot.open(real_2025) as file:
+        raw = file["analysis"].arrays(filter_name=["lep_*"]).to_list()
+    good = [[i for i in range(len(e["lep_pt"])) if plain_good_2025(e, i, region)] for e in raw]
+    expected = [k for k, chosen in enumerate(good) if len(chosen) == n_leptons]
+    settings = REGIONS[region]
+    events = select_events(
+        event_record(read_events(real_2025, "analysis")),
+        n_leptons=n_leptons,
+        leptons=settings.leptons,
+        jets=settings.jets,
+    )
+    assert len(expected) == {"2L": 91, "3L": 3}[region]
+    assert events.index.tolist() == expected
+    pts = [sorted((raw[k]["lep_pt"][i] for i in good[k]), reverse=True) for k in expected]
+    np.testing.assert_allclose(events.lepton["pt"], pts, rtol=1e-6)
