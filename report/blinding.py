@@ -45,6 +45,6 @@ def blinding_text(settings: ReportSettings, regions: Sequence[str]) -> str:
         parts.append(f"collision data above a score of {settings.score_limit:g}")
     if parts:
         return f"Blinded: {'; '.join(parts)}."
-    if settings.blind_regions or settings.blind_score is not None:
+    if not settings.blind and (settings.blind_regions or settings.blind_score is not None):
         return "Unblinded by the configuration (report.blind is false): all collision data are shown."
     return "Nothing is blinded."

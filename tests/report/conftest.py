@@ -9,7 +9,14 @@ import hist
 import numpy as np
 import pytest
 import uhi.io.json
+from coffea.processor import accumulate
 
+from processors.cells import add_absent, fill_cells, save_cells
+from processors.comparison import compared
+from processors.histograms import load_histograms
+from processors.rmm import layout_of
+from processors.settings import ComparisonSettings, RMMSettings
+from processors.shards import write_shard
 from report.style import Sample
 
 LUMI = 10_064.0
@@ -297,6 +304,59 @@ def write_output(
         (folder / name).write_text(json.dumps(content))
     (folder / "histograms.json").write_text(json.dumps(histograms, default=uhi.io.json.default))
     return folder
+
+
+CELLS = layout_of(RMMSettings(light_jets=2, b_jets=0, electrons=2, muons=0)).cell_names
+EVENT = ("data_A.2lep", 4_000_000_007)
+
+
+def write_comparison(folder: Path, region: str) -> None:
+    """What the stages select and compare leave of the matrix: one shard of data, histograms of cells, agreement."""
+    selection = json.loads((folder / "select.json").read_text())["regions"][region]["datasets"]
+    rng = np.random.default_rng(4)
+    parts: list[dict[str, hist.Hist]] = [{}]
+    totals = {}
+    for name, book in selection.items():
+        values = rng.exponential(40.0, (len(CELLS), 300)).astype(np.float32)
+        values *= rng.random((len(CELLS), 1)) > 0.2  # some cells are never filled
+        values *= rng.random(values.shape) > 0.4
+        weight = np.full(300, book["sumw"] / 300)
+        totals[name] = (book["sumw"], (weight**2).sum())
+        parts.append(fill_cells(CELLS, [(values, weight)], dataset=name, convention="thesis"))
+    cells = add_absent(accumulate(parts), totals, CELLS)
+    save_cells(cells, folder / "comparison" / region / "cells.zip")
+    histograms = load_histograms(folder / "histograms.json")
+    result = compared(
+        {variable: histograms[f"{region}/{variable}"] for variable in AXES},
+        cells,
+        {name: {**book, "rows": book["selected"]} for name, book in selection.items()},
+        ComparisonSettings(max_chi2_ndf=2.0),
+    )
+    (folder / "agreement.json").write_text(json.dumps({"format": 1, "regions": {region: result}}))
+    dataset, number = EVENT
+    event = {
+        name: np.array([0.0, value], np.float32)
+        for name, value in zip(CELLS, rng.exponential(90.0, len(CELLS)), strict=True)
+    }
+    shard = {"eventNumber": np.array([1, number], np.uint64), "weight": np.ones(2), **event}
+    write_shard(folder / "shards" / region / dataset / "a.parquet", shard)
+    manifest = {
+        "format": 1, "region": region, "features": {"table": list(AXES), "rmm": CELLS}, "datasets": selection,
+        "shards": [{"path": f"{dataset}/a.parquet", "dataset": dataset, "rows": 2}],
+    }  # fmt: skip
+    (folder / "shards" / region / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.fixture(scope="session")
+def comparison_writer() -> Callable[[Path, str], None]:
+    """Function that adds what the stage compare leaves to the output folder of a run."""
+    return write_comparison
+
+
+@pytest.fixture(scope="session")
+def event() -> tuple[str, int]:
+    """Dataset and number of an event of data that `comparison_writer` writes a shard with."""
+    return EVENT
 
 
 @pytest.fixture(scope="session")
