@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ def start(threads: int | None = None) -> str:
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if threads is None and asked.isdecimal() and int(asked) > 0:
         threads = int(asked)
+    if find_spec("XRootD") is not None:
+        # Loaded after TensorFlow 2.21, the library of XRootD 6 crashes the process; before it, both work.
+        import_module("XRootD.client")
     try:
         with _quiet_stderr():
             import keras  # noqa: PLC0415

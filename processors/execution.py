@@ -25,10 +25,8 @@ from coffea.processor import (
     Runner,
 )
 from coffea.processor.executor import ExecutorBase, WorkItem
-from pyarrow.lib import ArrowException
 
 from fileset.exceptions import FailureError, InputError
-from fileset.read_errors import READ_ERRORS
 from fileset.remote import source_options
 from processors.settings import ExecutionSettings
 
@@ -184,8 +182,8 @@ def run_chunks(
     """
     if not items:
         return None, []
-    unreadable = (*READ_ERRORS, ArrowException)  # of ROOT files and of shards
-    options = {"schema": schema, "format": file_format, "skipbadfiles": unreadable}
+    # Whatever a chunk raises, the others go on: what failed comes back as missing, with its cause.
+    options = {"schema": schema, "format": file_format, "skipbadfiles": (Exception,)}
     how = {"uproot_options": source_options(timeout)} if file_format == "root" else {}
     output, done = _attempt(Runner(executor=executor, **options), items, processor, how)
     failed = set(items) - done
@@ -200,6 +198,7 @@ def run_chunks(
             output = again if output is None else _merge(output, again)
         else:
             cause = cause_of(result.exception)
+            logger.debug("%s", item, exc_info=result.exception)
             missing.append(Missing(item.dataset, item.filename, item.entrystart, item.entrystop, cause))
     return output, missing
 

@@ -10,7 +10,6 @@ import numpy as np
 from coffea.processor import ProcessorABC
 from numpy.typing import NDArray
 
-from fileset.read_errors import OPEN_ERRORS, is_read_error
 from processors.features import feature_table
 from processors.histograms import feature_histogram, histogrammed
 from processors.objects import SelectedEvents, rmm_objects
@@ -23,9 +22,6 @@ from processors.shards import write_shard
 from processors.weights import NOMINAL, corrected_weights, event_weights, variation_names
 
 __all__ = ["SelectionProcessor", "chunk_name"]
-
-# What reading may raise; a TypeError only where it hides another error.
-_READING: tuple[type[Exception], ...] = (*OPEN_ERRORS, TypeError)
 
 
 def chunk_name(dataset: str, uuid: str, start: int, stop: int) -> str:
@@ -72,7 +68,7 @@ class SelectionProcessor(ProcessorABC):
         metadata = events.metadata
         dataset, start, stop = metadata["dataset"], metadata["entrystart"], metadata["entrystop"]
         chunk = chunk_name(dataset, metadata["fileuuid"], start, stop)
-        record = self._read(events)
+        record = event_record(events, photons=self.rmm.write and self.rmm.photons > 0)
         weights = event_weights(record, metadata, self.weights)
         selected, cutflow = apply_region(record, weights.weight(), self.region)
         features = feature_table(selected)
@@ -103,21 +99,6 @@ class SelectionProcessor(ProcessorABC):
             "receipts": {chunk: write_receipt(self.shards, chunk, receipt, histograms)},
             "histograms": histograms,
         }
-
-    def _read(self, events: ak.Array) -> ak.Array:
-        """The record of a chunk; everything that is read is read here.
-
-        Raises:
-            OSError: the file is damaged or unreachable.
-        """
-        try:
-            return event_record(events, photons=self.rmm.write and self.rmm.photons > 0)
-        except _READING as error:
-            if isinstance(error, TypeError) and not is_read_error(error):
-                raise
-            # coffea skips a chunk by the type of what it raises, and a damaged basket raises ValueError and the like.
-            message = f"{events.metadata['filename']} cannot be read"
-            raise OSError(message) from error
 
     def _columns(
         self,

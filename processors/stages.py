@@ -128,8 +128,8 @@ def _refuse(missing: Sequence[Missing], ledger_file: Path) -> None:
     first = missing[0]
     others = f" and {len(missing) - 1} more ranges" if len(missing) > 1 else ""
     message = (
-        f"{first.file}, entries {first.start}-{first.stop} of dataset {first.dataset}{others} could not be read "
-        f"({first.cause}); {ledger_file} names them all: repair the files and run again, only what is missing is done"
+        f"{first.file}, entries {first.start}-{first.stop} of dataset {first.dataset}{others} could not be done "
+        f"({first.cause}); {ledger_file} names them all: mend the cause and run again, only what is missing is done"
     )
     raise FailureError(message)
 

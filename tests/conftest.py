@@ -4,9 +4,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+# Test modules import Keras while they are collected; XRootD's library must come first, as models.backend sees to.
+if find_spec("XRootD") is not None:
+    import_module("XRootD.client")
 
 REPOSITORY = Path(__file__).parents[1]
 REAL_FILES = REPOSITORY.parent / "shared" / "data" / "open-data-2020" / "4lep"
