@@ -161,7 +161,7 @@ def test_whatever_a_chunk_raises_is_named_as_the_cause_of_what_is_missing(
         raise ValueError(message)
 
     monkeypatch.setattr("processors.selection.feature_table", mistaken)
-    with pytest.raises(FailureError, match="could not be done .*ValueError: a mistake of ours"):
+    with pytest.raises(FailureError, match=r"could not be done .*ValueError: a mistake of ours"):
         select(sample.fileset(1000), tmp_path)
 
 
