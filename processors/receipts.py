@@ -1,6 +1,7 @@
 """Receipts: what a chunk gave, written beside its shard, so that a stage killed anywhere can go on where it was."""
 
 import base64
+import importlib.metadata
 import json
 import zlib
 from collections.abc import Mapping
@@ -10,11 +11,16 @@ from typing import Any
 import hist
 import uhi.io.json
 
-from processors.files import read_json, write_json
+from processors.files import fingerprint, read_json, write_json
 
-__all__ = ["read_receipt", "receipt_path", "write_receipt"]
+__all__ = ["dependence", "read_receipt", "receipt_path", "write_receipt"]
 
 RECEIPT_FORMAT = 1
+
+
+def dependence(content: Any) -> str:
+    """Hash of everything a chunk's result depends on; that includes the version of this package."""
+    return fingerprint({"version": importlib.metadata.version("collider-anomalies"), "content": content})
 
 
 def receipt_path(directory: Path, chunk: str) -> Path:

@@ -19,7 +19,7 @@ from processors.execution import Missing, Workers, run_chunks, work_items
 from processors.features import REDUCED, baseline_names, table_names
 from processors.files import checksum, fingerprint, read_json, write_json
 from processors.histograms import load_histograms, save_histograms, save_root
-from processors.receipts import read_receipt, receipt_path
+from processors.receipts import dependence, read_receipt, receipt_path
 from processors.rmm import model_cells
 from processors.schema import OpenDataSchema
 from processors.scoring import ScoreProcessor
@@ -168,10 +168,11 @@ def select_region(
     common = {
         "cuts": region.model_dump(),
         "weights": weights.model_dump(),
+        "corrections": {name: checksum(c.file) for name, c in weights.corrections.items()},
         "rmm": rmm.model_dump(exclude={"removed"}),  # the shards hold every cell
     }
     dataset_hashes = {
-        dataset: fingerprint({**common, **{k: content["metadata"].get(k) for k in _DECISIVE_METADATA}})
+        dataset: dependence({**common, **{k: content["metadata"].get(k) for k in _DECISIVE_METADATA}})
         for dataset, content in fileset.items()
     }
     items = {
@@ -275,7 +276,7 @@ def _cells(
         {d: book["scale"] for d, book in manifest["datasets"].items()},
     )
     hashes = {
-        shard["path"].removesuffix(".parquet"): fingerprint(
+        shard["path"].removesuffix(".parquet"): dependence(
             [shard["checksum"], scales[shard["dataset"]], convention, names]
         )
         for shard in manifest["shards"]
@@ -368,7 +369,7 @@ def score_region(
     scales = {dataset: book["scale"] for dataset, book in manifest["datasets"].items()}
     card = checksum(model / "card.json")
     hashes = {
-        shard["path"]: fingerprint(
+        shard["path"]: dependence(
             [
                 card,
                 shard["checksum"],

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from processors.histograms import feature_histogram
-from processors.receipts import read_receipt, receipt_path, write_receipt
+from processors.receipts import dependence, read_receipt, receipt_path, write_receipt
 from processors.shards import write_shard
 
 CHUNK = "361106.Zee.2lep/uuid_0-100"
@@ -59,3 +59,11 @@ def test_a_chunk_that_selected_nothing_has_a_receipt_without_shard(tmp_path: Pat
     known = read_receipt(tmp_path, CHUNK, "now")
     assert known is not None
     assert known[0]["shard"] is None
+
+
+def test_another_version_of_this_package_does_everything_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = dependence({"cut": 1})
+    assert now == dependence({"cut": 1})
+    assert now != dependence({"cut": 2})
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "99.0")
+    assert dependence({"cut": 1}) != now
