@@ -3,13 +3,14 @@
     fileset    which events: resolve a catalogue, a directory or a list of files
     check      open every file once and compare it with what is known of it
     simulate   make the demo sample with Pythia 8
+    validate   does simulation look like data: Z peak, b-tagging, leptons, jets
     select     events -> shards, histograms and cutflow
     compare    shards -> data against simulation, and which inputs may be trained on
     train      shards -> a model of the Standard Model
     score      shards and model -> a score for every event
     evaluate   scores -> what each signal's power is, beside single variables
     report     everything -> one page to look at
-    run        all of these but simulate
+    run        all of these but simulate and validate
     config     show or write the configuration
 
 Exit status: 0 done, 1 failed, 2 the input is wrong.
@@ -58,6 +59,10 @@ class Analysis(Settings):
     output: Path = Field(default=Path("output"), description="directory that everything is written to")
     regions: tuple[str, ...] = Field(default=("2L", "3L"), min_length=1, description="regions to analyse")
     features: FeatureSet = Field(default="table", description="what the model sees: table, reduced or rmm")
+    reference: Path | None = Field(
+        default=None,
+        description="directory with simulated files of the release that `validate` compares with",
+    )
     seed: int = Field(
         default=1, description="of the split into training, validation and test, and of training"
     )
@@ -143,6 +148,19 @@ _SIMULATION_FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
     "--scale": ("simulation.scale", {"type": float, "help": "factor on the number of events [1]"}),
     "--seed": ("simulation.seed", {"type": int, "help": "of everything random"}),
     **{flag: _FLAGS[flag] for flag in ("--output", "--executor", "--workers", "--scheduler")},
+}
+
+# The same for validate: what is read, and what it is compared with.
+_VALIDATION_FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "--reference": (
+        "reference",
+        {"type": click.Path(path_type=Path), "help": "directory of simulated files to compare with [none]"},
+    ),
+    **{
+        flag: _FLAGS[flag]
+        for flag in ("--fileset", "--skim", "--local", "--protocol", "--output", "--executor", "--workers")
+    },
+    **{flag: _FLAGS[flag] for flag in ("--scheduler", "--chunksize", "--strict")},
 }
 
 
@@ -273,6 +291,67 @@ def _simulate(analysis: Analysis, workers: "Workers") -> None:
     with terminal.progress_bar("simulating") as tick:
         catalog = simulate(analysis.simulation, output=analysis.output, map=workers.map, progress=tick)
     _say(f"wrote {catalog}; analyse it with run --fileset {analysis.output}")
+
+
+def _validation_input(
+    settings: FilesetSettings, name: str, analysis: Analysis, workers: "Workers"
+) -> dict[str, Any]:
+    """The simulated Z and top-quark pair samples of a fileset, audited and cut into chunks."""
+    from fileset.audit import check  # noqa: PLC0415 - --help must be quick
+    from fileset.coffea_forms import with_steps  # noqa: PLC0415
+    from fileset.resolve import resolve  # noqa: PLC0415
+    from processors.validation import simulation_of  # noqa: PLC0415
+
+    audit = check(
+        simulation_of(resolve(settings, analysis.regions), name),
+        strict=analysis.strict,
+        cache=analysis.output / "validation" / "audit-cache.json",
+        map=workers.map,
+        timeout=analysis.execution.timeout,
+    )
+    return with_steps(audit.fileset, analysis.execution.chunksize, audit.clusters)
+
+
+def _validate(analysis: Analysis, workers: "Workers") -> None:
+    from processors.validation import validation_histograms  # noqa: PLC0415 - --help must be quick
+    from report.validation import write_validation_page  # noqa: PLC0415
+    from report.validation_figures import validate  # noqa: PLC0415
+
+    name, region = analysis.fileset.fileset, analysis.region("2L")
+    sample, reference = _validation_input(analysis.fileset, name, analysis, workers), {}
+    if analysis.reference is not None:
+        settings = FilesetSettings(fileset=str(analysis.reference))
+        reference = _validation_input(settings, str(analysis.reference), analysis, workers)
+    metadata = [content["metadata"] for content in sample.values()]
+    skim = next((entry["skim"] for entry in metadata if "2L" in entry["regions"]), None)
+    if skim is None:
+        message = f"{name} serves no region 2L: the Z peak and b-tagging are measured there"
+        raise InputError(message)
+    sources = metadata[0]["sample"], next((c["metadata"]["sample"] for c in reference.values()), "")
+    validation = validate(
+        validation_histograms(sample, region, workers),
+        validation_histograms(reference, region, workers) if reference else {},
+        skim=skim,
+        sources=sources,
+    )
+    page = write_validation_page(
+        validation,
+        analysis.output / "validation",
+        facts={
+            "Sample": name,
+            "Datasets": ", ".join(sample),
+            "Reference": str(analysis.reference or "none"),
+            "Datasets of the reference": ", ".join(reference) or "none",
+        },
+        dpi=analysis.report.png_dpi,
+        processes=analysis.execution.n_workers,
+    )
+    _say(
+        f"{len(validation.criteria) - len(validation.failed)} of {len(validation.criteria)} criteria hold: {page}"
+    )
+    if validation.failed:
+        message = f"{len(validation.failed)} criteria of the validation fail, see {page}"
+        raise FailureError(message)
 
 
 def _of_region(fileset: dict[str, Any], region: str) -> dict[str, Any]:
@@ -513,6 +592,12 @@ main.command(
     help="Make a sample in the release's layout with Pythia 8.\n\n"
     "Example: run_analysis.py simulate --process Zee --events 10000 --executor futures --output sample",
 )(_taking_flags(_simulate, _SIMULATION_FLAGS))
+
+main.command(
+    "validate",
+    help="Does simulation look like data? Z peak, b-tagging, leptons, jets, missing momentum on one page.\n\n"
+    "Example: run_analysis.py validate --fileset demo --reference open-data/4lep --output output/validation",
+)(_taking_flags(_validate, _VALIDATION_FLAGS))
 
 main.command("run", help="All stages in turn.\n\nExample: run_analysis.py run --fileset demo --region 2L")(
     _taking_flags(_run)
