@@ -35,6 +35,8 @@ def progress_bar(title: str) -> Iterator[Tick]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=None, remark="")
         yield lambda done, total, remark: bar.update(task, completed=done, total=total, remark=remark)
+        # Training may stop early: what was done is all there was to do.
+        bar.update(task, total=bar.tasks[task].completed)
 
 
 def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
