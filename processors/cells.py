@@ -216,9 +216,9 @@ def load_cells(path: Path) -> dict[str, hist.Hist]:
 def one_cell(histograms: Mapping[str, hist.Hist], cell: str) -> hist.Hist:
     """Histogram of one cell; axes dataset and the cell, labelled. The underflow holds the absent objects."""
     whole = histograms[kind_of(cell)]
-    axis = hist.axis.Variable(
-        whole.axes[2].edges, name=cell, label=f"{cell_label(cell)}{whole.axes[2].label}"
-    )
+    own = whole.axes[2]
+    unit = own.label if own.label != own.name else ""  # hist gives the name where there is no label
+    axis = hist.axis.Variable(own.edges, name=cell, label=f"{cell_label(cell)}{unit}")
     one = hist.Hist(
         hist.axis.StrCategory(list(whole.axes[0]), growth=True, name="dataset"),
         axis,

@@ -1,7 +1,7 @@
 """Which figures a region has, and what is drawn in each."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -169,7 +169,8 @@ def cell_drawings(region: Region) -> list[Drawing]:
             for content in (view["value"], view["variance"]):
                 content[:, 0] = 0.0
             title = to_html(f"{cell}: {histogram.axes[-1].label}")
-            drawings.append(_stack_drawing(region, histogram, name=f"cell_{cell}", title=title, blind=None))
+            drawing = _stack_drawing(region, histogram, name=f"cell_{cell}", title=title, blind=None)
+            drawings.append(replace(drawing, preview=True))
     return drawings
 
 

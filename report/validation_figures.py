@@ -43,6 +43,9 @@ _SOURCES = {
 # Quantities that fall over orders of magnitude are drawn on a logarithmic axis.
 _LOGARITHMIC = {"ptcone", "etcone", "d0_significance", "z0_sin_theta", "jet_pt", "jet_jvt", "n_jets"}
 
+# Effective entries below which a skim is not drawn beside another.
+_FEW = 50
+
 _SKIM_LOOK: tuple[tuple[str, Any], ...] = ((FALLBACK_COLORS[4], "-"), (FALLBACK_COLORS[0], "-"))
 _POINT_LOOK = dict(zip(B_TAG_WORKING_POINTS, ("#009E73", "#0072B2", "#D55E00", "#CC79A7"), strict=True))
 _POINT_MARKERS = dict(zip(B_TAG_WORKING_POINTS, ("o", "s", "^", "D"), strict=True))
@@ -246,20 +249,13 @@ def _legend(
     labels: list[str] = []
     for (color, dashes), (skim, histogram) in zip(_looks(own), own.items(), strict=True):
         handles.append(Line2D([], [], color=color, linestyle=dashes, linewidth=2))
-        labels.append(f"this sample, {skim} ({_entries(histogram)})")
+        labels.append(rf"this sample, {skim} ($n_{{eff}}$ = {_effective(histogram):.0f})")
     for skim, histogram in reference.items():
         handles.append(Line2D([], [], color=INK, marker="o", markersize=4.5, linestyle="none"))
-        labels.append(f"reference, {skim} ({_entries(histogram)})")
+        labels.append(rf"reference, {skim} ($n_{{eff}}$ = {_effective(histogram):.0f})")
     figure.legend(
         handles, labels, loc="upper right", bbox_to_anchor=(0.985, y), ncols=len(labels), fontsize=10
     )
-
-
-def _entries(histogram: hist.Hist) -> str:
-    """Effective number of entries, as it stands in a legend."""
-    _, contents, variances = folded(histogram)
-    number = contents.sum() ** 2 / variances.sum() if variances.sum() > 0 else 0
-    return rf"$n_{{eff}}$ = {number:.0f}"
 
 
 @styled
@@ -286,7 +282,7 @@ def _draw_panels(
         if quantity in results:
             found = results[quantity]
             ax.set_title(
-                f"KS distance {found.distance:.3f}, $p$ = {_p(found.p)}",
+                f"KS distance {found.distance:.3f}, $p$ {_p(found.p)}",
                 loc="right",
                 fontsize=10,
                 color=MUTED,
@@ -395,8 +391,16 @@ def _numbers(histogram: hist.Hist) -> dict[str, Any]:
 
 
 def _of(side: Histograms, name: str) -> dict[str, hist.Hist]:
-    """A histogram of each skim that has it."""
-    return {skim: side[f"{skim}/{name}"] for skim in skims_of(side) if f"{skim}/{name}" in side}
+    """A histogram of each skim that has it; those with a few entries are left out where others have more."""
+    found = {skim: side[f"{skim}/{name}"] for skim in skims_of(side) if f"{skim}/{name}" in side}
+    telling = {skim: histogram for skim, histogram in found.items() if _effective(histogram) >= _FEW}
+    return telling or found
+
+
+def _effective(histogram: hist.Hist) -> float:
+    """(sum of weights)^2 / sum of squared weights; of a histogram of counts their number."""
+    contents, variances = histogram.values(flow=True), histogram.variances(flow=True)
+    return float(contents.sum() ** 2 / variances.sum()) if variances.sum() > 0 else 0.0
 
 
 def _peak_drawings(validation: Validation) -> list[Drawing]:
@@ -456,7 +460,7 @@ def _b_tag_drawings(validation: Validation) -> list[Drawing]:
             continue
         found = _of(validation.reference, f"btag/{flavour}")
         reference = next(iter(found.values()), None)
-        title = f"Jets of tt̄ above 20 GeV that pass JVT, {validation.skim}" + "".join(
+        title = rf"Jets of $t\bar{{t}}$ above 20 GeV that pass JVT, {validation.skim}" + "".join(
             f"; reference {skim}" for skim in found
         )
         data = {
@@ -501,8 +505,9 @@ def _object_drawings(validation: Validation, chosen: Sequence[str]) -> list[Draw
         drawings.append(
             Drawing(
                 name=key,
-                title=objects.title,
-                alt=f"{objects.title}: " + ", ".join(to_plain(objects.quantities[q].label) for q in panels),
+                title=to_html(objects.title),
+                alt=f"{to_plain(objects.title)}: "
+                + ", ".join(to_plain(objects.quantities[q].label) for q in panels),
                 draw=partial(
                     _draw_panels,
                     panels,

@@ -187,6 +187,8 @@ def test_every_filled_cell_is_drawn_without_its_absent_objects(page: Any) -> Non
         shown = _json(page / f"report/figures/2L_cell_{name}.json")
         data = _json(page / "select.json")["regions"]["2L"]["datasets"]
         total = sum(book["sumw"] for book in data.values() if book["kind"] == "data")
+        assert (page / f"report/figures/2L_cell_{name}.png").is_file()
+        assert not (page / f"report/figures/2L_cell_{name}.svg").exists(), "hundreds of figures are previews"
         assert sum(shown["data"]["events"]) == pytest.approx(entry["filled"]["data"] * total, rel=1e-6), name
 
 
