@@ -11,7 +11,20 @@ import uproot
 
 REPOSITORY = Path(__file__).parents[1]
 
-VERBS = ("fileset", "check", "simulate", "select", "train", "score", "evaluate", "report", "run", "config")
+VERBS = (
+    "fileset",
+    "check",
+    "simulate",
+    "validate",
+    "select",
+    "compare",
+    "train",
+    "score",
+    "evaluate",
+    "report",
+    "run",
+    "config",
+)
 
 
 def _failed(done: subprocess.CompletedProcess[str], status: int, *words: str) -> None:
