@@ -20,6 +20,7 @@ import difflib
 import importlib.metadata
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import click
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fileset.configuration import commented_yaml, read_configuration
 from fileset.exceptions import FailureError, InputError
@@ -87,6 +88,18 @@ class Analysis(Settings):
         default_factory=TrainingSettings, description="the network and its training"
     )
     report: ReportSettings = Field(default=ReportSettings(), description="the page")
+
+    @field_validator("regions")
+    @classmethod
+    def _distinct_names_of_directories(cls, regions: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(regions)) < len(regions):
+            message = f"a region is named twice in {', '.join(regions)}"
+            raise ValueError(message)
+        for name in regions:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_+.-]*", name):
+                message = f"{name!r} names a directory too: letters, digits, -, _, + and . are allowed"
+                raise ValueError(message)
+        return regions
 
     def region(self, name: str) -> RegionSettings:
         """The cuts of a region.
@@ -218,7 +231,9 @@ def _taking_flags(
             given = {
                 setting: list(value) if isinstance(value, tuple) else value
                 for flag, (setting, _) in table.items()
-                if (value := flags[flag.removeprefix("--").replace("-", "_")]) not in (None, (), False)
+                if (value := flags[flag.removeprefix("--").replace("-", "_")]) is not None
+                and value is not False
+                and value != ()
             }
             analysis = read_configuration(Analysis, config, given)
             for region in analysis.regions:
@@ -246,7 +261,7 @@ def _taking_flags(
 def _resolve(analysis: Analysis) -> dict[str, Any]:
     from fileset.resolve import resolve  # noqa: PLC0415 - --help must be quick
 
-    return resolve(analysis.fileset, analysis.regions)
+    return resolve(analysis.fileset, {name: analysis.region(name).skims for name in analysis.regions})
 
 
 def _checked(analysis: Analysis, workers: "Workers") -> Any:

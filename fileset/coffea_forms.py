@@ -7,6 +7,7 @@ Found in coffea 2026.9: `dataset_tools` (`apply_to_fileset`, `slice_files`, ...)
 `dataset` and some other words are reserved and must not be among the metadata.
 """
 
+import itertools
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -67,7 +68,7 @@ def with_steps(
         files = {}
         for path, spec in entry["files"].items():
             entries = spec["num_entries"]
-            edges = list(clusters[path]) if clusters else list(range(0, entries, step))
+            edges = _edges(clusters[path], step) if clusters else list(range(0, entries, step))
             cuts = [0]
             for edge in edges:
                 if edge - cuts[-1] >= step and edge < entries:
@@ -78,3 +79,12 @@ def with_steps(
             }
         result[dataset] = {"files": files, "metadata": dict(entry["metadata"])}
     return result
+
+
+def _edges(clusters: Sequence[int], step: int) -> list[int]:
+    """Boundaries of clusters, and cuts within those that are longer than two steps, so that memory stays bounded."""
+    edges: list[int] = []
+    for start, stop in itertools.pairwise(clusters):
+        parts = max(round((stop - start) / step), 1) if stop - start > 2 * step else 1
+        edges += [start + (stop - start) * part // parts for part in range(parts)]
+    return [*edges, *clusters[-1:]]

@@ -73,7 +73,7 @@ def _explain(
         return f"{where}: unknown key {name!r}: {hint}"
     if first["type"] == "missing":
         return f"{where}: {name!r} is missing"
-    reason = first["msg"].removeprefix("Value error, ")
+    reason = first["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list such as [a, b]")
     reason = reason[0].lower() + reason[1:]
     if first["type"] == "value_error":
         return f"{where}: {name}: {reason}"

@@ -6,11 +6,12 @@ Nothing is opened here; `fileset.audit` looks into the files and completes the n
 import difflib
 import json
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from fileset.catalog import CATALOGS, DEMO, Catalog, load_catalog
 from fileset.exceptions import InputError
@@ -21,6 +22,8 @@ from fileset.settings import FilesetSettings
 __all__ = ["Fileset", "resolve"]
 
 Fileset = dict[str, dict[str, Any]]
+# Names of regions; or region -> the skims that serve it, the best first.
+Regions: TypeAlias = Sequence[str] | Mapping[str, Sequence[str]]
 
 _log = logging.getLogger(__name__)
 
@@ -43,12 +46,12 @@ class _Source:
         return self.dataset or self.name.dataset
 
 
-def resolve(settings: FilesetSettings, regions: Sequence[str]) -> Fileset:
+def resolve(settings: FilesetSettings, regions: Regions) -> Fileset:
     """The coffea fileset of what the user asks for.
 
     Args:
         settings: catalogue, directory, coffea fileset or list of files, and what to keep of it.
-        regions: the regions that will be selected, such as `("2L", "3L")`.
+        regions: the regions that will be selected, such as `("2L", "3L")`, or with the skims that serve each.
 
     Returns:
         `{dataset: {"files": {path or address: tree}, "metadata": {...}}}`, sorted; plain JSON types.
@@ -117,11 +120,11 @@ def _source(path: str, **given: Any) -> _Source:
 # --- which skims serve which region ---------------------------------------------------------------------------
 
 
-def _one_skim_for_all(sources: Iterable[_Source], regions: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _one_skim_for_all(sources: Iterable[_Source], regions: Regions) -> dict[str, tuple[str, ...]]:
     return {skim: tuple(regions) for skim in {source.name.skim for source in sources}}
 
 
-def _skims_or_all(sources: Sequence[_Source], regions: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _skims_or_all(sources: Sequence[_Source], regions: Regions) -> dict[str, tuple[str, ...]]:
     """Regions of each skim of a list of files: by the release's rules where several skims are listed."""
     present = sorted({source.name.skim for source in sources})
     if len(present) <= 1:
@@ -135,12 +138,12 @@ def _rules(sources: Iterable[_Source]) -> Catalog:
 
 
 def _regions_by_skim(
-    present: Sequence[str], rules: Catalog, regions: Sequence[str], place: str
+    present: Sequence[str], rules: Catalog, regions: Regions, place: str
 ) -> dict[str, tuple[str, ...]]:
     """For each skim the regions it serves; the first skim present of those that serve a region is taken."""
     chosen: dict[str, tuple[str, ...]] = {}
     for region in regions:
-        wanted = _serving(rules, region)
+        wanted = _serving(rules, region, regions)
         skim = next((key for key in wanted if key in present), None)
         if skim is None:
             msg = (
@@ -152,7 +155,10 @@ def _regions_by_skim(
     return chosen
 
 
-def _serving(rules: Catalog, region: str) -> tuple[str, ...]:
+def _serving(rules: Catalog, region: str, regions: Regions) -> tuple[str, ...]:
+    """The skims that serve a region, the first that exists is read: those asked for, else the release's."""
+    if isinstance(regions, Mapping) and regions[region]:
+        return tuple(regions[region])
     if region not in rules.regions:
         msg = f"Unknown region {region!r}: there are {', '.join(rules.regions)}."
         raise InputError(msg)
@@ -163,7 +169,7 @@ def _check_leptons(skim: str, regions: Iterable[str], rules: Catalog) -> None:
     """Refuse a skim that cannot hold events of a region, such as `exactly2lep` for 3L."""
     known = rules.skims.get(skim)
     for region in regions:
-        needed = int(region[0]) if region[:1].isdigit() else 0
+        needed = int(region[0]) if region in rules.regions else 0
         if known and known.max_leptons is not None and known.max_leptons < needed:
             msg = f"The skim {skim} holds no event of region {region}, it has {known.title}."
             raise InputError(msg)
@@ -173,7 +179,7 @@ def _check_leptons(skim: str, regions: Iterable[str], rules: Catalog) -> None:
 
 
 def _from_catalog(
-    catalog: Catalog, settings: FilesetSettings, regions: Sequence[str]
+    catalog: Catalog, settings: FilesetSettings, regions: Regions
 ) -> tuple[list[_Source], dict[str, tuple[str, ...]]]:
     if settings.skim is None:
         skims = _regions_by_skim(list(catalog.files), catalog, regions, catalog.name)
@@ -243,7 +249,7 @@ def _root_files(directory: Path) -> Iterator[Path]:
 
 
 def _from_directory(
-    directory: Path, settings: FilesetSettings, regions: Sequence[str]
+    directory: Path, settings: FilesetSettings, regions: Regions
 ) -> tuple[list[_Source], dict[str, tuple[str, ...]]]:
     sources = [_source(_local_path(path)) for path in _root_files(directory)]
     if not sources:
@@ -252,7 +258,7 @@ def _from_directory(
     present = sorted({source.name.skim for source in sources})
     rules = _rules(sources)
     for region in regions:
-        _serving(rules, region)
+        _serving(rules, region, regions)
     if settings.skim is not None:
         if settings.skim not in present:
             msg = f"{directory} has no skim {settings.skim!r}: there are {', '.join(present)}."
@@ -301,6 +307,13 @@ def _from_json(path: Path) -> Iterator[_Source]:
 
 def _given_source(path: str, dataset: str, tree: str, given: Mapping[str, Any]) -> _Source:
     """A file of a coffea fileset: what the fileset says of it counts more than its name."""
+    kind, dsid = given.get("kind", "data"), given.get("dsid", 0)
+    if kind not in {"data", "background", "signal"} or not str(dsid).isdecimal():
+        msg = (
+            f"The metadata of dataset {dataset} has kind {kind!r} and dsid {dsid!r}: a kind is data, background or "
+            "signal, a dsid a number."
+        )
+        raise InputError(msg)
     name = parse(path)
     if name is None:
         if "kind" not in given:
@@ -430,21 +443,38 @@ def _assemble(
             "doi": catalog.doi(name.skim, data=name.is_data) if catalog else "",
         }
         chosen, _ = normalise(metadata, None, known, file=source.path)
+        _refuse_other_normalisation(source.key, given, chosen)
         entry["metadata"] = metadata | chosen | {key: given[key] for key in ("regions",) if key in given}
     return fileset
+
+
+def _refuse_other_normalisation(dataset: str, given: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
+    """A fileset that says another cross section or sum of weights than is used must not be read as if it did not."""
+    for key in ("xsec_pb", "sumw"):
+        stated, used = given.get(key), chosen.get(key)
+        if stated is not None and used is not None and not math.isclose(stated, used, rel_tol=1e-6):
+            msg = (
+                f"The fileset gives dataset {dataset} {key} {stated:g}, {chosen['norm_source']} gives {used:g}: remove "
+                "the key, or put a catalog.yaml with your value beside the files."
+            )
+            raise InputError(msg)
 
 
 def _luminosity_of(skim: str, sources: Sequence[_Source], settings: FilesetSettings) -> float | None:
     here = [source for source in sources if source.name.skim == skim]
     if not here:
         return None
+    stated = {float(lumi) for source in here if (lumi := (source.given or {}).get("lumi_pb"))}
+    if len(stated) > 1:
+        msg = f"The fileset gives skim {skim} several luminosities, {sorted(stated)}: name one with lumi_pb."
+        raise InputError(msg)
     periods = {source.name.name for source in here if source.name.is_data}
     return luminosity(
         _knowledge(here[0]),
         skim,
         periods,
         needed=any(not source.name.is_data for source in here),
-        override=settings.lumi_pb,
+        override=settings.lumi_pb or next(iter(stated), None),
     )
 
 

@@ -1,6 +1,6 @@
 """The score histogram as a HistFactory workspace, for pyhf and cabinetry.
 
-One channel a region, one sample a process group and a signal. Simulation's statistical error is a `staterror`
+One channel a region, one sample a process group and a signal. The background's statistical error is a `staterror`
 (Barlow and Beeston, as HistFactory has it), every variation of the weight a `histosys`, every signal has a strength of
 its own, and each measurement fits one signal with the others absent.
 Format: HistFactory JSON, https://scikit-hep.org/pyhf/likelihood.html.
@@ -92,13 +92,12 @@ def histfactory_workspace(
     for kind in ("background", "signal"):
         for name, positions in members[kind].items():
             expected = binned(values, positions, nominal)
-            modifiers: list[dict[str, Any]] = [
-                {
-                    "name": f"staterror_{region}",
-                    "type": "staterror",
-                    "data": np.sqrt(binned(variances, positions, nominal)).tolist(),
-                }
-            ]
+            modifiers: list[dict[str, Any]] = []
+            if kind == "background":
+                # HistFactory adds up the errors and the expectation of all samples that carry one staterror: signals
+                # that a measurement leaves out would dilute the background's.
+                error = np.sqrt(binned(variances, positions, nominal))
+                modifiers.append({"name": f"staterror_{region}", "type": "staterror", "data": error.tolist()})
             for up in (v for v in variations if v.endswith("Up")):
                 down = f"{up.removesuffix('Up')}Down"
                 modifiers.append(

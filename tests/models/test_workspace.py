@@ -81,6 +81,11 @@ def test_variations_and_statistics_stand_in_the_workspace() -> None:
     assert specification is not None
     (channel,) = specification["channels"]
     z_jets = next(sample for sample in channel["samples"] if sample["name"] == "Zjets")
+    for sample in channel["samples"]:
+        has_error = any(modifier["type"] == "staterror" for modifier in sample["modifiers"])
+        assert has_error == (sample["name"] in {"Zjets", "ttbar"}), (
+            "signals must not dilute the background's error"
+        )
     modifiers = {modifier["name"]: modifier for modifier in z_jets["modifiers"]}
     assert set(modifiers) == {"staterror_2L", "lumi"}
     np.testing.assert_allclose(
