@@ -320,6 +320,13 @@ def _complete(
     in_files = [record["in_file"] for record in (records[path] for path in files) if record["in_file"]]
     in_file = InFile(**in_files[0]) if in_files else None
     chosen, findings = normalise(metadata | {"dataset": dataset}, in_file, knowledge, file=path)
+    if metadata["kind"] != "data":
+        for other in files:
+            if records[other]["in_file"] and records[other]["in_file"] != in_files[0]:
+                message = (
+                    f"{other} of dataset {dataset} has another cross section or sum of weights than {path}"
+                )
+                findings.append(Finding("several samples", message, dataset, other))
     readable = all(not records[path]["error"] for path in files)
     entries = sum(records[path]["entries"] or 0 for path in files)
     if chosen["norm"] is None and readable and entries and not findings:

@@ -47,6 +47,11 @@ KINDS: Mapping[str, FindingKind] = MappingProxyType(
             "one event (channelNumber, runNumber, eventNumber) occurs twice",
             "remove one of the files",
         ),
+        "several samples": FindingKind(
+            "fatal",
+            "files of one simulated dataset have different cross sections or sums of weights",
+            "make a dataset of each sample",
+        ),
         "no normalisation": FindingKind(
             "fatal",
             "neither catalogue nor file gives cross section and sum of weights",

@@ -11,7 +11,7 @@ from coffea.nanoevents import BaseSchema
 from coffea.processor import ProcessorABC, accumulate
 from coffea.processor.executor import ExecutorBase, WorkItem
 
-from fileset.exceptions import FailureError
+from fileset.exceptions import FailureError, InputError
 from processors.books import dataset_books, ledger, manifest_of, scaled_books
 from processors.cells import add_absent, load_cells, save_cells
 from processors.comparison import ComparisonProcessor, compared, inputs_of
@@ -163,7 +163,7 @@ def select_region(
     Raises:
         FailureError: chunks could not be read and that is not allowed; the ledger is written all the same.
     """
-    check_corrections(weights)
+    check_corrections(weights, (*table_names(region.n_leptons), *baseline_names(region.n_leptons)))
     directory = output / "shards" / name
     common = {
         "cuts": region.model_dump(),
@@ -367,6 +367,7 @@ def score_region(
     shards, directory = output / "shards" / name, output / "scores" / name / model_name
     manifest = read_manifest(shards / "manifest.json")
     scales = {dataset: book["scale"] for dataset, book in manifest["datasets"].items()}
+    _check_model(model, manifest, seed)
     card = checksum(model / "card.json")
     hashes = {
         shard["path"]: dependence(
@@ -410,6 +411,7 @@ def score_region(
     scored = {
         **manifest,
         "model": model_name,
+        "scored_shards": manifest["config_hash"],
         "config_hash": fingerprint(hashes),
         "seed": seed,
         "shards": [
@@ -418,6 +420,26 @@ def score_region(
     }
     _write_results(directory, scored, histograms)
     return scored
+
+
+def _check_model(model: Path, manifest: Mapping[str, Any], seed: int) -> None:
+    """Looks whether a model may score these shards.
+
+    Raises:
+        InputError: its split is of another seed, so that events it has trained on would pass for held-out ones.
+    """
+    if not (model / "card.json").is_file():
+        message = f"there is no model {model}: run the stage train first"
+        raise InputError(message)
+    card = read_json(model / "card.json")
+    own = card.get("seeds", {}).get("split", seed)
+    if own != seed:
+        message = f"model {model} was trained with the split of seed {own}, not {seed}: score with that, or train again"
+        raise InputError(message)
+    if card.get("trained_on", {}).get("config_hash", manifest["config_hash"]) != manifest["config_hash"]:
+        logger.warning(
+            "model %s was trained on other shards than it scores now: train again unless that is meant", model
+        )
 
 
 def _write_results(directory: Path, manifest: dict[str, Any], histograms: Mapping[str, hist.Hist]) -> None:
@@ -443,9 +465,11 @@ def assemble(output: Path, regions: Sequence[str]) -> dict[str, hist.Hist]:
     for region in regions:
         manifest = read_manifest(output / "shards" / region / "manifest.json")
         groups |= {dataset: book["group"] for dataset, book in manifest["datasets"].items()}
-        parts = [output / "shards" / region, *sorted((output / "scores" / region).glob("*"))]
-        for part in parts:
-            histograms |= load_histograms(part / "histograms.json")
+        histograms |= load_histograms(output / "shards" / region / "histograms.json")
+        for scores in sorted((output / "scores" / region).glob("*/manifest.json")):
+            # Scores of shards that are no more stay on disk until they are made anew, and out of the results.
+            if read_json(scores).get("scored_shards") == manifest["config_hash"]:
+                histograms |= load_histograms(scores.parent / "histograms.json")
     save_histograms(histograms, output)
     save_root(histograms, output, groups)
     return histograms

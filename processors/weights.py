@@ -4,7 +4,7 @@ Simulation: sigma L / sum of weights, the generator's weight and the scale facto
 `mcWeight` of collision data is 0. Negative generator weights are kept as they are: they cancel positive ones.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -99,12 +99,17 @@ def corrected_weights(
     return {name: varied[name] for name in variation_names(settings)}
 
 
-def check_corrections(settings: WeightSettings) -> None:
-    """Looks before the first event is read whether the correction files are there and hold what is asked for.
+def check_corrections(settings: WeightSettings, columns: Sequence[str]) -> None:
+    """Looks before the first event is read whether the correction files are there and take what they are given.
+
+    Args:
+        settings: the corrections.
+        columns: of the feature table.
 
     Raises:
-        InputError: a file cannot be read or has no such correction.
+        InputError: a file cannot be read, has no such correction, or the correction does not take its inputs.
     """
+    event = {name: np.zeros(1, dtype=np.float32) for name in columns}
     for correction in settings.corrections.values():
         known = sorted(_correction_set(correction.file))
         if correction.correction not in known:
@@ -112,6 +117,8 @@ def check_corrections(settings: WeightSettings) -> None:
                 f"{correction.file} has no correction {correction.correction!r}, only {', '.join(known)}"
             )
             raise InputError(message)
+        for systematic in filter(None, (correction.nominal, correction.up, correction.down)):
+            _evaluate(correction, systematic, event, 1)
 
 
 @lru_cache(maxsize=32)

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -111,9 +111,10 @@ def _sample(
     )
 
 
-def _models(folder: Path) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
-    """Card and history of each model in the folder of a region."""
+def _models(folder: Path, scored: Collection[str]) -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
+    """Card and history of each model of a region whose scores are shown; of all where none has scored yet."""
     cards = sorted(folder.glob("*/card.json"))
+    cards = [card for card in cards if card.parent.name in scored] or cards
     return {card.parent.name: (_read(card), _read(card.parent / "history.json")) for card in cards}
 
 
@@ -312,7 +313,10 @@ def _region(
         datasets=datasets,
         histograms=own,
         evaluation=evaluation,
-        models=_models(output / "models" / name),
+        models=_models(
+            output / "models" / name,
+            {key.removeprefix("score/") for key in own if key.startswith("score/")},
+        ),
         settings=settings,
         cell_names=cell_names,
         cells=cells,

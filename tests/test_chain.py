@@ -1,11 +1,13 @@
 """The whole chain on both kinds of input: the books balance, and what was done is not done again."""
 
+import glob
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 import hist
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import uproot
@@ -77,6 +79,12 @@ def test_shards_hold_exactly_the_selected_events(output: Path) -> None:
         assert {p.name for p in directory.glob("*/*.parquet")} == {
             Path(shard["path"]).name for shard in manifest["shards"]
         }
+
+
+def test_pandas_reads_all_shards_at_once_as_the_readme_says(output: Path) -> None:
+    for name, region in _regions(output).items():
+        frame = pd.read_parquet(glob.glob(f"{output}/shards/{name}/*/*.parquet"))  # noqa: PTH207 - the README's line
+        assert len(frame) == sum(book["selected"] for book in region["datasets"].values())
 
 
 def test_score_histogram_integrates_to_the_sum_of_weights(output: Path) -> None:

@@ -1,5 +1,8 @@
 """What a user meets at the terminal: help, wrong input in one sentence, and the exit status that scripts rely on."""
 
+import importlib.util
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -128,3 +131,35 @@ def test_written_configuration_is_what_is_in_force(run_analysis: Any, tmp_path: 
     assert run_analysis("config", "init", path).returncode == 0
     shown = run_analysis("config", "show", "--config", path)
     assert shown.stdout == path.read_text(encoding="utf-8") == run_analysis("config", "show").stdout
+
+
+def test_zero_is_a_value(run_analysis: Any) -> None:
+    assert "\nseed: 0\n" in run_analysis("config", "show", "--seed", 0).stdout
+    _failed(run_analysis("config", "show", "--workers", 0), 2, "execution.workers = 0")
+
+
+def test_a_region_named_twice_or_like_a_path_is_refused(run_analysis: Any) -> None:
+    _failed(run_analysis("config", "show", "--region", "2L", "--region", "2L"), 2, "named twice")
+    _failed(run_analysis("config", "show", "--region", "../2L"), 2, "'../2L'")
+
+
+def test_the_readmes_region_of_ones_own_selects_events(run_analysis: Any, tmp_path: Path) -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", readme, flags=re.DOTALL)
+    configuration = tmp_path / "mine.yaml"
+    configuration.write_text(example, encoding="utf-8")
+    done = run_analysis(
+        "select", "--config", configuration, "--region", "three-leptons-no-b", "--group", "diboson",
+        "--chunksize", 1000, "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    select = json.loads((tmp_path / "out" / "select.json").read_text(encoding="utf-8"))
+    region = select["regions"]["three-leptons-no-b"]
+    assert region["cuts"] == ["all", "3 good leptons", "1 OSSF pairs", "at most 0 b-jets"]
+    assert sum(book["selected"] for book in region["datasets"].values()) > 1000
+    assert select["ledger"]["done"] > len(region["datasets"]), "chunks of 1000 events cut the files"
+
+
+def test_nothing_is_left_out_in_continuous_integration(require: Any) -> None:
+    for package in ("ROOT", "pythia8mc", "fastjet", "XRootD", "pyhf"):
+        require(importlib.util.find_spec(package) is not None, f"{package} is not installed")

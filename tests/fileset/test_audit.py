@@ -283,3 +283,11 @@ def test_a_cache_that_cannot_be_read_is_made_anew(skim, tmp_path, content):
 def test_every_kind_of_finding_has_a_severity_and_a_remedy():
     assert {kind.severity for kind in KINDS.values()} == {"fatal", "warning", "note"}
     assert all(kind.remedy and kind.meaning for kind in KINDS.values())
+
+
+def test_two_samples_in_one_dataset_are_refused(tmp_path):
+    found = resolve(FilesetSettings(fileset="demo", dsids=(361106, 410000)), ("2L",))
+    zee, ttbar = found["361106.Zee.2lep"], found["410000.ttbar_lep.2lep"]
+    both = {"361106.Zee.2lep": {**zee, "files": zee["files"] | ttbar["files"]}}
+    with pytest.raises(AuditError, match="another cross section or sum of weights"):
+        check(both)

@@ -48,3 +48,14 @@ def test_steps_end_at_clusters(audited):
     clusters = audited.clusters | {path: [0, 3, 9, 12, 20]}
     stepped = with_steps(audited.fileset, 5, clusters)
     assert stepped["361106.Zee.2lep"]["files"][path]["steps"] == [[0, 9], [9, 20]]
+
+
+@pytest.mark.parametrize("clusters", [[0, 1000], [0, 40, 1000], list(range(0, 1001, 50))])
+def test_steps_cover_a_file_once_and_none_is_much_longer_than_asked(clusters):
+    fileset = {
+        "d": {"files": {"f": {"object_path": "mini", "num_entries": 1000, "uuid": ""}}, "metadata": {}}
+    }
+    steps = with_steps(fileset, 100, {"f": clusters})["d"]["files"]["f"]["steps"]
+    assert [start for start, _ in steps] == [0, *(stop for _, stop in steps[:-1])]
+    assert steps[-1][1] == 1000
+    assert max(stop - start for start, stop in steps) <= 2 * 100

@@ -275,3 +275,43 @@ def test_listed_files_must_exist(tmp_path):
     assert "does not exist" in refusal(listed)
     listed.write_text("# nothing\n")
     assert "lists no file" in refusal(listed)
+
+
+# --- regions of one's own, filesets that were written before ---------------------------------------------------
+
+
+def test_a_region_of_ones_own_reads_the_skim_it_names():
+    found = resolve(
+        FilesetSettings(fileset="demo"), {"2L": ("2lep",), "three-leptons-no-b": ("4lep", "3lep")}
+    )
+    served = {(entry["metadata"]["skim"], *entry["metadata"]["regions"]) for entry in found.values()}
+    assert served == {("2lep", "2L"), ("3lep", "three-leptons-no-b")}
+    with pytest.raises(InputError, match="needs the skim 5lep"):
+        resolve(FilesetSettings(fileset="demo"), {"mine": ("5lep",)})
+
+
+def _written(tmp_path, change):
+    found = resolve(FilesetSettings(fileset="demo", dsids=(361106,), lumi_pb=7.0), {"2L": ("2lep",)})
+    change(found["361106.Zee.2lep"]["metadata"])
+    path = tmp_path / "fileset.json"
+    path.write_text(json.dumps(found))
+    return resolve(FilesetSettings(fileset=str(path)), {"2L": ("2lep",)})["361106.Zee.2lep"]["metadata"]
+
+
+def test_a_fileset_that_was_written_before_keeps_its_luminosity_and_normalisation(tmp_path):
+    metadata = _written(tmp_path, lambda _: None)
+    assert metadata["lumi_pb"] == 7.0
+    assert metadata["norm"] == pytest.approx(metadata["xsec_pb"] * 7.0 / metadata["sumw"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"xsec_pb": 12345.0}, "xsec_pb 12345"),
+        ({"kind": "bckground"}, "kind 'bckground'"),
+        ({"dsid": "abc"}, "dsid 'abc'"),
+    ],
+)
+def test_a_fileset_that_says_something_else_is_refused(tmp_path, change, words):
+    with pytest.raises(InputError, match=words):
+        _written(tmp_path, lambda metadata: metadata.update(change))

@@ -167,6 +167,15 @@ def test_a_correction_that_does_not_fit_is_named(
         configured = WeightSettings(corrections={"lepton": settings})
         weights = event_weights(record, SIMULATION, configured)
         with pytest.raises(InputError, match=r"has no correction|cannot be read"):
-            check_corrections(configured)
+            check_corrections(configured, ("lep1_pt",))
         with pytest.raises(InputError, match=words):
             corrected_weights(weights, np.array([0]), features, SIMULATION, configured)
+
+
+def test_a_misspelt_input_of_a_correction_is_found_before_the_first_event(
+    correction: CorrectionSettings,
+) -> None:
+    wrong = correction.model_copy(update={"inputs": ("{systematic}", "lep1_ptt")})
+    check_corrections(WeightSettings(corrections={"lepton": correction}), ("lep1_pt",))
+    with pytest.raises(InputError, match="lep1_ptt"):
+        check_corrections(WeightSettings(corrections={"lepton": wrong}), ("lep1_pt",))
