@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fileset.exceptions import FailureError
+from fileset.exceptions import FailureError, InputError
 from processors.execution import Workers
 from processors.files import write_json
 from processors.histograms import load_histograms
@@ -143,3 +143,37 @@ def test_a_broken_shard_is_named(score: Callable[..., dict[str, Any]], tmp_path:
     shard.write_bytes(content[:-100] if how == "cut short" else content[:4] + bytes(len(content) - 4))
     with pytest.raises(FailureError, match=shard.name):
         score()
+
+
+def test_a_model_does_not_score_with_another_split_than_it_was_trained_with(
+    score: Callable[..., dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    write_json(model / "card.json", {"name": "linear", "seeds": {"split": 7}})
+    with pytest.raises(InputError, match="split of seed 7, not 1"):
+        score()
+    assert score(seed=7)["seed"] == 7
+    (model / "card.json").unlink()
+    with pytest.raises(InputError, match="run the stage train first"):
+        score()
+
+
+def test_scores_of_shards_that_are_no_more_stay_out_of_the_results(
+    score: Callable[..., dict[str, Any]], select: Callable[..., Any], sample: Any, tmp_path: Path
+) -> None:
+    score()
+    assert "2L/score/linear" in assemble(tmp_path, ("2L",))
+    fileset = sample.fileset()
+    for entry in fileset.values():
+        entry["metadata"]["norm"] *= 2
+    select(fileset, tmp_path)
+    assert "2L/score/linear" not in assemble(tmp_path, ("2L",))
+    score()
+    assert "2L/score/linear" in assemble(tmp_path, ("2L",))
+
+
+def test_a_model_of_other_shards_is_told_of(
+    score: Callable[..., dict[str, Any]], model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_json(model / "card.json", {"name": "linear", "trained_on": {"config_hash": "of other shards"}})
+    score()
+    assert "trained on other shards" in caplog.text
