@@ -153,8 +153,10 @@ def check(
     order = {"fatal": 0, "warning": 1, "note": 2}
     findings.sort(key=lambda finding: order[finding.severity])
     audit = Audit(completed, records, tuple(findings))
+    alone = len(audit.of_severity("fatal")) == 1
     for finding in audit.findings:
-        _log.info("%s: %s", finding.severity, finding.sentence)
+        if not (alone and finding.severity == "fatal"):  # a single one is what the error says
+            _log.info("%s: %s", finding.severity, finding.sentence)
     _refuse(audit, strict=strict)
     return audit
 

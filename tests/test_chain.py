@@ -15,6 +15,9 @@ import uproot
 from processors.files import checksum
 from processors.histograms import load_histograms
 
+# Each run takes a minute or two: no second worker of the tests should make it again.
+pytestmark = pytest.mark.xdist_group("chain")
+
 # Short training: these tests are about books, not about the network.
 CONFIGURATION = """
 training:
@@ -28,8 +31,8 @@ report:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param("demo", marks=pytest.mark.xdist_group("chain-demo")),
-        pytest.param("real", marks=[pytest.mark.shared, pytest.mark.xdist_group("chain-real")]),
+        "demo",
+        pytest.param("real", marks=pytest.mark.shared),
     ],
 )
 def output(

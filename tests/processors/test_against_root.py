@@ -29,6 +29,7 @@ from processors.shards import read_manifest
 
 pytestmark = [
     pytest.mark.root,
+    pytest.mark.xdist_group("witness"),
     pytest.mark.skipif(find_spec("ROOT") is None, reason="the ROOT wheel is not installed"),
 ]
 
@@ -36,7 +37,7 @@ DEMO = Path(__file__).parents[2] / "fileset" / "demo"
 WITNESS = Path(__file__).with_name("rdataframe_witness.py")
 
 # Matrices of events whose number is a multiple of this are compared; all else is of all events.
-EVERY = {"real": 1, "demo": 10}
+EVERY = {"real": 1, "demo": 1}
 
 
 @dataclass(frozen=True)
