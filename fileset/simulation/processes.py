@@ -387,7 +387,7 @@ _SUSY = (
         group="GG_ttn1",
         pythia=("SUSY:gg2gluinogluino = on", "SUSY:qqbar2gluinogluino = on"),
         cross_section=CrossSection(0.057037, "release"),
-        generated={"2lep": 9_000, "3lep": 36_000},
+        generated={"2lep": 9_000, "3lep": 75_000},
         slha={
             "mass": {1000021: 1200.0, 1000022: 1.0},
             "decay": {1000021: ((1.0, (6, -6, 1000022)),)},

@@ -25,6 +25,8 @@ from processors.settings import REGIONS, ExecutionSettings, RMMSettings, WeightS
 from processors.stages import select_region
 
 TIMEOUT = 3  # s
+# Z to ee in four clusters, WZ in one, and the data, of one cluster too, cut in five.
+CHUNKSIZE, CHUNKS = 3000, 10
 LUMI = 500.0  # 1/pb
 DATA, LLLV, ZEE = (
     "2lep/Data/data_A.2lep.root",
@@ -50,7 +52,9 @@ def analyse(run_analysis, tmp_path, site):
         listed = tmp_path / "files.txt"
         listed.write_text("\n".join(addresses))
     config = tmp_path / "config.yaml"
-    config.write_text(yaml.safe_dump({"execution": {"timeout": TIMEOUT, "chunksize": 10}, "regions": ["2L"]}))
+    config.write_text(
+        yaml.safe_dump({"execution": {"timeout": TIMEOUT, "chunksize": CHUNKSIZE}, "regions": ["2L"]})
+    )
 
     def run(verb, *flags):
         done = run_analysis(
@@ -83,12 +87,12 @@ def undisturbed(run_analysis, served, tmp_path_factory):
     """The result from the same files on disk."""
     output = tmp_path_factory.mktemp("local")
     config = output / "config.yaml"
-    config.write_text(yaml.safe_dump({"execution": {"chunksize": 10}, "regions": ["2L"]}))
+    config.write_text(yaml.safe_dump({"execution": {"chunksize": CHUNKSIZE}, "regions": ["2L"]}))
     done = run_analysis("select", "--fileset", served, "--config", config, "--output", output)
     assert done.returncode == 0, done.stderr
     result = _written(output)
     assert sum(book["selected"] for book in result[0].values()) > 500
-    assert len(result[1]) == 6  # Z to ee in four clusters, the others in one
+    assert len(result[1]) == CHUNKS
     return result
 
 
@@ -117,7 +121,7 @@ def test_what_a_dead_server_left_missing_is_named_and_made_up_for_later(analyse,
     assert not (analyse.output / "select.json").exists()
     ledger = json.loads((analyse.output / "shards" / "2L" / "ledger.json").read_text())
     before = _receipts(analyse.output)
-    assert 0 < len(before) == ledger["done"] < 6
+    assert 0 < len(before) == ledger["done"] < CHUNKS
     # Chunks go by the name of their dataset: Z to ee was being read.
     first = ledger["missing"][0]
     assert first["file"] == site.address(ZEE)
@@ -125,7 +129,7 @@ def test_what_a_dead_server_left_missing_is_named_and_made_up_for_later(analyse,
     assert f"{first['file']}, entries {first['start']}-{first['stop']}" in died.stderr
     assert re.search("[Cc]onnect", first["cause"])
     assert {entry["file"] for entry in ledger["missing"]} == set(map(site.address, (ZEE, LLLV, DATA)))
-    assert len(ledger["missing"]) == 6 - ledger["done"]
+    assert len(ledger["missing"]) == CHUNKS - ledger["done"]
 
     site.start()
     again = analyse("select")
@@ -156,7 +160,7 @@ def audited(site, tmp_path):
         listed.write_text("\n".join(map(site.address, files)))
         audit = check(resolve(FilesetSettings(fileset=str(listed), lumi_pb=LUMI), ["2L"]), timeout=TIMEOUT)
         site.sent = 0
-        return with_steps(audit.fileset, 10, audit.clusters)
+        return with_steps(audit.fileset, CHUNKSIZE, audit.clusters)
 
     return audited
 
@@ -179,7 +183,7 @@ def test_a_server_that_comes_back_soon_is_no_failure(audited, site, served, undi
     site.absent, site.dies_after = 0.5, (served / ZEE).stat().st_size // 2
     result = _select(fileset, tmp_path)
     assert site.deaths == 1
-    assert result["ledger"] == {"done": 6, "missing": []}
+    assert result["ledger"] == {"done": CHUNKS, "missing": []}
     assert _result(result["datasets"], tmp_path) == undisturbed
 
 
