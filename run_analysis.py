@@ -20,101 +20,24 @@ import difflib
 import importlib.metadata
 import logging
 import os
-import re
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
-from pydantic import Field, field_validator
 
 from fileset.configuration import commented_yaml, read_configuration
 from fileset.exceptions import FailureError, InputError
-from fileset.settings import FilesetSettings, Settings
-from fileset.simulation.settings import SimulationSettings
+from fileset.settings import FilesetSettings
 from models.presets import PRESETS
-from models.settings import TrainingSettings
-from processors.settings import (
-    REGIONS,
-    ComparisonSettings,
-    ExecutionSettings,
-    RegionSettings,
-    RMMSettings,
-    WeightSettings,
-)
-from report.settings import ReportSettings
+from report.analysis import Analysis, FeatureSet
 
 if TYPE_CHECKING:
     from processors.execution import Workers
 
 __all__ = ["Analysis", "main"]
-
-FeatureSet = Literal["table", "reduced", "rmm"]
-
-
-class Analysis(Settings):
-    """The configuration of a whole analysis."""
-
-    output: Path = Field(default=Path("output"), description="directory that everything is written to")
-    regions: tuple[str, ...] = Field(default=("2L", "3L"), min_length=1, description="regions to analyse")
-    features: FeatureSet = Field(default="table", description="what the model sees: table, reduced or rmm")
-    reference: Path | None = Field(
-        default=None,
-        description="directory with simulated files of the release that `validate` compares with",
-    )
-    seed: int = Field(
-        default=1, description="of the split into training, validation and test, and of training"
-    )
-    strict: bool = Field(default=False, description="warnings of the audit are fatal")
-    allow_missing: bool = Field(
-        default=False, description="scale incomplete simulated samples up instead of refusing them"
-    )
-    fileset: FilesetSettings = Field(default=FilesetSettings(), description="which events")
-    define: dict[str, RegionSettings] = Field(
-        default_factory=dict, description="further regions by name, or other cuts for 2L and 3L"
-    )
-    weights: WeightSettings = Field(default=WeightSettings(), description="weights of simulated events")
-    rmm: RMMSettings = Field(default=RMMSettings(), description="the rapidity-mass matrix in the shards")
-    execution: ExecutionSettings = Field(default=ExecutionSettings(), description="where the work is done")
-    simulation: SimulationSettings = Field(
-        default=SimulationSettings(), description="the sample that `simulate` makes"
-    )
-    comparison: ComparisonSettings = Field(
-        default=ComparisonSettings(), description="which inputs must agree with data to be trained on"
-    )
-    training: TrainingSettings = Field(
-        default_factory=TrainingSettings, description="the network and its training"
-    )
-    report: ReportSettings = Field(default=ReportSettings(), description="the page")
-
-    @field_validator("regions")
-    @classmethod
-    def _distinct_names_of_directories(cls, regions: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(regions)) < len(regions):
-            message = f"a region is named twice in {', '.join(regions)}"
-            raise ValueError(message)
-        for name in regions:
-            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_+.-]*", name):
-                message = f"{name!r} names a directory too: letters, digits, -, _, + and . are allowed"
-                raise ValueError(message)
-        return regions
-
-    def region(self, name: str) -> RegionSettings:
-        """The cuts of a region.
-
-        Raises:
-            InputError: there is no region of this name.
-        """
-        known = {**REGIONS, **self.define}
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}?" if near else "define it in the configuration under `define`"
-            message = f"region {name!r} is none of {', '.join(known)}: {hint}"
-            raise InputError(message)
-        return known[name]
-
 
 # flag -> (setting, how click reads it); every verb takes all of them.
 _FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
