@@ -35,7 +35,7 @@ from models.presets import PRESETS
 from report.analysis import Analysis, FeatureSet
 
 if TYPE_CHECKING:
-    from processors.execution import Workers
+    from processors.workers import Workers
 
 __all__ = ["Analysis", "main"]
 
@@ -138,7 +138,7 @@ def _one_line(kind: type[BaseException], error: BaseException, _: object) -> Non
 
 
 def _workers(analysis: Analysis) -> "Workers":
-    from processors.execution import Workers  # noqa: PLC0415 - --help must be quick
+    from processors.workers import Workers  # noqa: PLC0415 - --help must be quick
 
     return Workers(analysis.execution)
 
@@ -303,7 +303,8 @@ def _of_region(fileset: dict[str, Any], region: str) -> dict[str, Any]:
 def _select(analysis: Analysis, workers: "Workers") -> None:
     from fileset.coffea_forms import with_steps  # noqa: PLC0415 - --help must be quick
     from processors.files import write_json  # noqa: PLC0415
-    from processors.stages import assemble, disk_needed, select_region  # noqa: PLC0415
+    from processors.stages.results import assemble  # noqa: PLC0415
+    from processors.stages.select import disk_needed, select_region  # noqa: PLC0415
     from report import terminal  # noqa: PLC0415
 
     audit = _checked(analysis, workers)
@@ -344,7 +345,7 @@ def _select(analysis: Analysis, workers: "Workers") -> None:
 
 def _compare(analysis: Analysis, workers: "Workers") -> None:
     from processors.files import write_json  # noqa: PLC0415 - --help must be quick
-    from processors.stages import compare_region  # noqa: PLC0415
+    from processors.stages.compare import compare_region  # noqa: PLC0415
     from report import terminal  # noqa: PLC0415
 
     regions = {}
@@ -392,7 +393,8 @@ def _train(analysis: Analysis, workers: "Workers") -> None:
 
 
 def _score(analysis: Analysis, workers: "Workers") -> None:
-    from processors.stages import assemble, score_region  # noqa: PLC0415
+    from processors.stages.results import assemble  # noqa: PLC0415
+    from processors.stages.score import score_region  # noqa: PLC0415
 
     for name in analysis.regions:
         model_name = _model_name(analysis)

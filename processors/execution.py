@@ -1,36 +1,28 @@
-"""How processors run: one flag chooses this process, a pool of processes or a Dask cluster, and nothing else changes.
+"""How a processor runs over chunks, whoever does the work.
 
 Chunks are made from the checked fileset, so no file is opened twice to learn its length. A chunk that fails to read
 is tried once more alone; if it fails again it comes back as missing, with its cause, and is never left out silently.
 """
 
 import logging
-import multiprocessing
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal
 
 from coffea.nanoevents import BaseSchema
 from coffea.processor import (
-    DaskExecutor,
-    FuturesExecutor,
     IterativeExecutor,
     ProcessorABC,
     Runner,
 )
 from coffea.processor.executor import ExecutorBase, WorkItem
 
-from fileset.exceptions import FailureError, InputError
 from fileset.remote import source_options
-from processors.settings import ExecutionSettings
 
-__all__ = ["Missing", "Workers", "cause_of", "run_chunks", "work_items"]
+__all__ = ["Missing", "cause_of", "run_chunks", "work_items"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,78 +53,6 @@ def cause_of(error: BaseException) -> str:
     chain = list(_chain(error))
     root = next((link for link in reversed(chain) if str(link)), chain[-1])
     return f"{type(root).__name__}: {root}".split("\n", 1)[0].strip()
-
-
-class Workers:
-    """The workers of one run: started when first needed, shared by all stages, stopped at the end.
-
-    A context manager. Stages ask it for coffea executors, everything else for a `map`.
-    """
-
-    def __init__(self, settings: ExecutionSettings) -> None:
-        if settings.scheduler is not None and settings.executor != "dask":
-            message = f"a scheduler ({settings.scheduler}) needs the executor dask, not {settings.executor}"
-            raise InputError(message)
-        self.settings = settings
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stack.close()
-
-    @cached_property
-    def _pool(self) -> ProcessPoolExecutor:
-        # Forking a process that runs threads of TensorFlow can deadlock: spawn.
-        spawn = multiprocessing.get_context("spawn")
-        return self._stack.enter_context(ProcessPoolExecutor(self.settings.n_workers, spawn))
-
-    @cached_property
-    def _client(self) -> Any:
-        import dask  # noqa: PLC0415 - only where Dask is used
-        from distributed import Client, LocalCluster  # noqa: PLC0415
-
-        address = self.settings.scheduler
-        # Workers that stop in the right order still complain; what matters comes back as an exception.
-        with dask.config.set({"logging.distributed": "critical"}):
-            logging.getLogger("distributed").setLevel(logging.CRITICAL)
-            if address is None:
-                address = self._stack.enter_context(
-                    LocalCluster(
-                        n_workers=self.settings.n_workers,
-                        threads_per_worker=1,
-                        host="127.0.0.1",
-                        dashboard_address="127.0.0.1:0",
-                        silence_logs=logging.CRITICAL,
-                    )
-                )
-            try:
-                client = self._stack.enter_context(Client(address, timeout="30s"))
-            except (OSError, ValueError) as error:
-                message = f"no Dask scheduler answers at {address}: {cause_of(error)}"
-                raise FailureError(message) from error
-        logger.info("Dask dashboard: %s", client.dashboard_link)
-        return client
-
-    def executor(self, description: str) -> ExecutorBase:
-        """A coffea executor; the description stands beside its progress bar.
-
-        It tries nothing again but what a Dask worker took with it when it died: `run_chunks` does.
-        """
-        if self.settings.executor == "dask":
-            return DaskExecutor(client=self._client, retries=1, desc=description)
-        if self.settings.executor == "futures":
-            return FuturesExecutor(pool=self._pool, retries=0, desc=description)
-        return IterativeExecutor(retries=0, desc=description)
-
-    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
-        """Like the builtin `map`, by the workers; results keep their order."""
-        if self.settings.executor == "dask":
-            return cast("list[Any]", self._client.gather(self._client.map(function, list(items), pure=False)))
-        if self.settings.executor == "futures":
-            return self._pool.map(function, items)
-        return map(function, items)
 
 
 def work_items(fileset: Mapping[str, Any]) -> list[WorkItem]:

@@ -194,6 +194,13 @@ class ExecutionSettings(Settings):
     scheduler: str | None = Field(
         default=None, description="address of a running Dask scheduler, tcp://... or tls://..."
     )
+    backend: Literal["coffea", "dask-awkward"] = Field(
+        default="coffea",
+        description="what runs the selection: coffea's Runner, or a task graph of dask-awkward; same numbers",
+    )
+    performance_report: Path | None = Field(
+        default=None, description="HTML file that Dask's performance report of the run is written to"
+    )
     timeout: int = Field(
         default=60, ge=1, description="seconds that a server of files may take to answer one request"
     )

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from fileset.exceptions import FailureError, InputError
 from processors.constants import B_TAG_WORKING_POINTS
-from processors.execution import Workers, run_chunks, work_items
+from processors.execution import run_chunks, work_items
 from processors.histograms import Variable
 from processors.kinematics import invariant_mass
 from processors.objects import JET_FIELDS, LEPTON_FIELDS, Ragged, good_jets, good_leptons, select_events
 from processors.schema import OpenDataSchema, event_record
 from processors.settings import JetSettings, LeptonSettings, RegionSettings, WeightSettings
 from processors.weights import event_weights
+from processors.workers import Workers
 
 __all__ = [
     "FLAVOURS",

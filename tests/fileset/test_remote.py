@@ -20,9 +20,9 @@ from fileset.remote import source_options
 from fileset.resolve import resolve
 from fileset.settings import FilesetSettings
 from processors import execution
-from processors.execution import Workers
 from processors.settings import REGIONS, ExecutionSettings, RMMSettings, WeightSettings
-from processors.stages import select_region
+from processors.stages.select import select_region
+from processors.workers import Workers
 
 TIMEOUT = 3  # s
 # Z to ee in four clusters, WZ in one, and the data, of one cluster too, cut in five.

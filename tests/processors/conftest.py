@@ -18,10 +18,10 @@ from fileset.coffea_forms import with_steps
 from fileset.resolve import resolve
 from fileset.settings import FilesetSettings
 from processors.constants import ELECTRON_MASS, MUON_MASS
-from processors.execution import Workers
 from processors.schema import OpenDataSchema, from_flat
 from processors.settings import REGIONS, ExecutionSettings, RegionSettings, RMMSettings, WeightSettings
-from processors.stages import select_region
+from processors.stages.select import select_region
+from processors.workers import Workers
 
 REPOSITORY = Path(__file__).parents[2]
 SHARED = REPOSITORY.parent / "shared" / "data"

@@ -13,10 +13,10 @@ from fileset.exceptions import FailureError, InputError
 from models.settings import TrainingSettings
 from models.training import train
 from processors.cells import load_cells, one_cell
-from processors.execution import Workers
 from processors.files import read_json
 from processors.settings import ComparisonSettings, ExecutionSettings, RMMSettings
-from processors.stages import compare_region
+from processors.stages.compare import compare_region
+from processors.workers import Workers
 
 ZEE, DATA = "361106.Zee.2lep", "data_A.2lep"
 STRICT = ComparisonSettings(min_p=1e-5)

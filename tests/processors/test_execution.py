@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from fileset.exceptions import FailureError, InputError
-from processors.execution import Workers, cause_of, work_items
+from processors.execution import cause_of, work_items
 from processors.histograms import load_histograms
 from processors.settings import ExecutionSettings
 from processors.shards import read_manifest
+from processors.workers import Workers
 
 CHUNKSIZES = (100, 37, 1000)
 

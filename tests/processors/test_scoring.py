@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from fileset.exceptions import FailureError, InputError
-from processors.execution import Workers
 from processors.files import write_json
 from processors.histograms import load_histograms
 from processors.settings import REGIONS, ExecutionSettings
 from processors.shards import read_manifest
 from processors.split import split_of
-from processors.stages import assemble, score_region
+from processors.stages.results import assemble
+from processors.stages.score import score_region
+from processors.workers import Workers
 
 
 class LinearModel:

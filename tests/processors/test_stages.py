@@ -14,7 +14,8 @@ from processors.files import read_json
 from processors.histograms import load_histograms
 from processors.settings import REGIONS, RMMSettings
 from processors.shards import read_manifest
-from processors.stages import assemble, disk_needed
+from processors.stages.results import assemble
+from processors.stages.select import disk_needed
 
 ZEE, DATA = "361106.Zee.2lep", "data_A.2lep"
 Select = Callable[..., dict[str, Any]]

@@ -17,9 +17,9 @@ from fileset.exceptions import FailureError, InputError
 from fileset.resolve import resolve
 from fileset.settings import FilesetSettings
 from processors.criteria import b_tag_efficiencies, comparisons, criteria, peaks
-from processors.execution import Workers
 from processors.settings import REGIONS, ExecutionSettings
 from processors.validation import simulation_of, validation_histograms
+from processors.workers import Workers
 
 Histograms = dict[str, hist.Hist]
 ZEE = DEMO / "2lep" / "MC" / "mc_361106.Zee.2lep.root"

@@ -1,0 +1,163 @@
+"""Select: events to shards, histograms and cutflow."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hist
+
+from fileset.exceptions import FailureError
+from processors.books import dataset_books, ledger, manifest_of, scaled_books
+from processors.execution import Missing, work_items
+from processors.features import REDUCED, baseline_names, table_names
+from processors.files import checksum, fingerprint, write_json
+from processors.receipts import dependence
+from processors.rmm import model_cells
+from processors.schema import OpenDataSchema
+from processors.selection import SelectionProcessor, chunk_name
+from processors.settings import RegionSettings, RMMSettings, WeightSettings
+from processors.stages.results import write_results
+from processors.stages.resume import refuse, run_what_is_missing
+from processors.weights import check_corrections, variation_names
+from processors.workers import Workers
+
+__all__ = ["disk_needed", "select_region"]
+
+# What the result of a dataset depends on, beside the cuts; labels and colours change no number.
+_DECISIVE_METADATA = ("kind", "norm", "release", "tree")
+
+# Bytes a selected event takes on disk, about: measured on the demo sample.
+_BYTES_PER_EVENT = {True: 450, False: 180}
+
+
+def disk_needed(fileset: Mapping[str, Any], rmm: RMMSettings) -> int:
+    """Bytes that shards may take at most, about: as if every event passed."""
+    entries = sum(file["num_entries"] for content in fileset.values() for file in content["files"].values())
+    return int(entries * _BYTES_PER_EVENT[rmm.write])
+
+
+def select_region(
+    fileset: Mapping[str, Any],
+    *,
+    name: str,
+    region: RegionSettings,
+    weights: WeightSettings,
+    rmm: RMMSettings,
+    workers: Workers,
+    output: Path,
+    allow_missing: bool = False,
+) -> dict[str, Any]:
+    """Selects one region: shards, manifest and histograms under output/shards/<region>, and its part of select.json.
+
+    Args:
+        fileset: the checked fileset of this region, with steps: each becomes a chunk.
+        name: of the region.
+        region: its cuts.
+        weights: which weight factors.
+        rmm: which matrix.
+        workers: who do the work.
+        output: directory of the whole analysis.
+        allow_missing: scale incomplete simulated samples up to what they should be instead of refusing.
+
+    Returns:
+        `cuts`, `lumi_pb`, `datasets` (see `books.dataset_books`) and `ledger`.
+
+    Raises:
+        FailureError: chunks could not be read and that is not allowed; the ledger is written all the same.
+    """
+    check_corrections(weights, (*table_names(region.n_leptons), *baseline_names(region.n_leptons)))
+    directory = output / "shards" / name
+    common = {
+        "cuts": region.model_dump(),
+        "weights": weights.model_dump(),
+        "corrections": {name: checksum(c.file) for name, c in weights.corrections.items()},
+        "rmm": rmm.model_dump(exclude={"removed"}),  # the shards hold every cell
+    }
+    dataset_hashes = {
+        dataset: dependence({**common, **{k: content["metadata"].get(k) for k in _DECISIVE_METADATA}})
+        for dataset, content in fileset.items()
+    }
+    items = {
+        chunk_name(i.dataset, str(uuid.UUID(bytes=i.fileuuid)), i.entrystart, i.entrystop): i
+        for i in work_items(fileset)
+    }
+    processor = SelectionProcessor(
+        name=name, region=region, weights=weights, rmm=rmm, shards=directory, config_hashes=dataset_hashes
+    )
+    receipts, histograms, missing = run_what_is_missing(
+        items,
+        {chunk: dataset_hashes[item.dataset] for chunk, item in items.items()},
+        directory,
+        processor,
+        workers.executor(f"selecting {name}"),
+        schema=OpenDataSchema,
+        timeout=workers.settings.timeout,
+    )
+    books = dataset_books(fileset, receipts)
+    result = {
+        "cuts": max((list(book["cutflow"]) for book in books.values()), key=len),
+        "lumi_pb": next(iter(books.values()))["lumi_pb"],
+        "datasets": books,
+        "ledger": ledger(len(receipts), missing),
+    }
+    if missing:
+        write_json(directory / "ledger.json", result["ledger"])
+        if not allow_missing:
+            refuse(missing, directory / "ledger.json")
+    scales = _scales(books, missing)
+    manifest = manifest_of(
+        name,
+        fingerprint(
+            [dataset_hashes, scales, sorted(r["shard"]["checksum"] for r in receipts.values() if r["shard"])]
+        ),
+        books,
+        receipts,
+        scales,
+        complete=not missing,
+        lumi_pb=result["lumi_pb"],
+        features={
+            "table": list(table_names(region.n_leptons)),
+            "reduced": list(REDUCED),
+            "rmm": list(model_cells(rmm)),
+        },
+        variables=list(baseline_names(region.n_leptons)),
+        variations=list(variation_names(weights)),
+    )
+    write_results(directory, manifest, {key: _scaled(h, scales) for key, h in histograms.items()})
+    return {**result, "datasets": scaled_books(books, scales)}
+
+
+def _scaled(histogram: hist.Hist, scales: Mapping[str, float]) -> hist.Hist:
+    """A histogram with each dataset multiplied by its factor."""
+    if all(scales[dataset] == 1 for dataset in histogram.axes[0]):
+        return histogram
+    scaled = histogram.copy()
+    view: Any = scaled.view(flow=True)
+    for position, dataset in enumerate(histogram.axes[0]):
+        view["value"][position] *= scales[dataset]
+        view["variance"][position] *= scales[dataset] ** 2
+    return scaled
+
+
+def _scales(books: Mapping[str, Mapping[str, Any]], missing: Sequence[Missing]) -> dict[str, float]:
+    """What corrects the normalisation of incomplete simulated samples: entries expected over entries read.
+
+    Raises:
+        FailureError: collision data are missing, or nothing of a simulated sample could be read.
+    """
+    incomplete = {m.dataset: m for m in missing}
+    scales = {}
+    for dataset, book in books.items():
+        if dataset not in incomplete:
+            scales[dataset] = 1.0
+            continue
+        lost = incomplete[dataset]
+        if book["kind"] == "data" or book["events_read"] == 0:
+            message = (
+                f"{lost.file}, entries {lost.start}-{lost.stop}: missing events of {dataset} cannot be made up for "
+                f"({lost.cause}); repair the file and run again"
+            )
+            raise FailureError(message)
+        scales[dataset] = book["events_expected"] / book["events_read"]
+    return scales
