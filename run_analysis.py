@@ -18,86 +18,27 @@ Exit status: 0 done, 1 failed, 2 the input is wrong.
 
 import difflib
 import importlib.metadata
+import json
 import logging
 import os
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fileset.configuration import commented_yaml, read_configuration
+from fileset.configuration import commented_yaml, origins_of, read_configuration
 from fileset.exceptions import FailureError, InputError
 from fileset.settings import FilesetSettings
-from models.presets import PRESETS
-from report.analysis import Analysis, FeatureSet
+from report.analysis import Analysis
+from report.flags import FLAGS, SIMULATION_FLAGS, VALIDATION_FLAGS, Flags
 
 if TYPE_CHECKING:
     from processors.workers import Workers
 
 __all__ = ["Analysis", "main"]
-
-# flag -> (setting, how click reads it); every verb takes all of them.
-_FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "--fileset": (
-        "fileset.fileset",
-        {"metavar": "NAME|PATH", "help": "catalogue, directory, .json or .txt [demo]"},
-    ),
-    "--skim": ("fileset.skim", {"help": "skim to read [that of the region]"}),
-    "--local": ("fileset.local", {"type": click.Path(path_type=Path), "help": "directory searched first"}),
-    "--protocol": ("fileset.protocol", {"type": click.Choice(["root", "https"]), "help": "of remote files"}),
-    "--group": ("fileset.groups", {"multiple": True, "help": "process group to keep (repeat)"}),
-    "--dsid": ("fileset.dsids", {"multiple": True, "help": "dataset number or range to keep (repeat)"}),
-    "--lumi": ("fileset.lumi_pb", {"type": float, "help": "integrated luminosity [1/pb]"}),
-    "--region": ("regions", {"multiple": True, "help": "region (repeat) [2L, 3L]"}),
-    "--features": (
-        "features",
-        {"type": click.Choice(get_args(FeatureSet)), "help": "what the model sees [table]"},
-    ),
-    "--preset": ("training.preset", {"metavar": "NAME", "help": f"experiment: {', '.join(PRESETS)}"}),
-    "--output": ("output", {"type": click.Path(path_type=Path), "help": "directory written to [output]"}),
-    "--executor": (
-        "execution.executor",
-        {
-            "type": click.Choice(["iterative", "futures", "dask"]),
-            "help": "where the work is done [iterative]",
-        },
-    ),
-    "--workers": ("execution.workers", {"type": int, "help": "processes [one for each core]"}),
-    "--scheduler": ("execution.scheduler", {"metavar": "ADDRESS", "help": "of a running Dask cluster"}),
-    "--chunksize": ("execution.chunksize", {"type": int, "help": "events in a chunk [100000]"}),
-    "--seed": ("seed", {"type": int, "help": "of split and training [1]"}),
-    "--strict": ("strict", {"is_flag": True, "help": "warnings of the audit are fatal"}),
-    "--allow-missing": ("allow_missing", {"is_flag": True, "help": "scale incomplete simulation up"}),
-}
-
-# The same for simulate, which reads no events.
-_SIMULATION_FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "--process": ("simulation.processes", {"multiple": True, "help": "process to simulate (repeat) [all]"}),
-    "--skim": ("simulation.skims", {"multiple": True, "help": "2lep or 3lep (repeat) [both]"}),
-    "--events": (
-        "simulation.events",
-        {"type": int, "help": "events of each process [as in the shipped demo]"},
-    ),
-    "--scale": ("simulation.scale", {"type": float, "help": "factor on the number of events [1]"}),
-    "--seed": ("simulation.seed", {"type": int, "help": "of everything random"}),
-    **{flag: _FLAGS[flag] for flag in ("--output", "--executor", "--workers", "--scheduler")},
-}
-
-# The same for validate: what is read, and what it is compared with.
-_VALIDATION_FLAGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "--reference": (
-        "reference",
-        {"type": click.Path(path_type=Path), "help": "directory of simulated files to compare with [none]"},
-    ),
-    **{
-        flag: _FLAGS[flag]
-        for flag in ("--fileset", "--skim", "--local", "--protocol", "--output", "--executor", "--workers")
-    },
-    **{flag: _FLAGS[flag] for flag in ("--scheduler", "--chunksize", "--strict")},
-}
 
 
 class _Verbs(click.Group):
@@ -143,9 +84,7 @@ def _workers(analysis: Analysis) -> "Workers":
     return Workers(analysis.execution)
 
 
-def _taking_flags(
-    body: Callable[[Analysis, "Workers"], None], table: dict[str, tuple[str, dict[str, Any]]] = _FLAGS
-) -> Callable[..., None]:
+def _taking_flags(body: Callable[[Analysis, "Workers"], None], table: Flags = FLAGS) -> Callable[..., None]:
     """Turns a function of an Analysis into a click command body with the flags of a table."""
 
     def command(config: Path | None, debug: bool, **flags: Any) -> None:
@@ -159,6 +98,7 @@ def _taking_flags(
                 and value != ()
             }
             analysis = read_configuration(Analysis, config, given)
+            click.get_current_context().obj = config, given
             for region in analysis.regions:
                 analysis.region(region)
             with _workers(analysis) as workers:
@@ -362,10 +302,6 @@ def _compare(analysis: Analysis, workers: "Workers") -> None:
     write_json(analysis.output / "agreement.json", {"format": 1, "regions": regions})
 
 
-def _model_name(analysis: Analysis) -> str:
-    return f"{analysis.training.preset}-{analysis.features}"
-
-
 def _tick_epoch(
     tick: Callable[[int, int, str], None], epoch: int, epochs: int, loss: float, val_loss: float
 ) -> None:
@@ -381,11 +317,11 @@ def _train(analysis: Analysis, workers: "Workers") -> None:
         with terminal.progress_bar(f"training {name}") as tick:
             bundle = train(
                 analysis.output / "shards" / name / "manifest.json",
-                features=analysis.features,
+                features=analysis.feature_set,
                 settings=analysis.training,
                 seed=analysis.seed,
                 output=analysis.output,
-                name=_model_name(analysis),
+                name=analysis.model_name,
                 progress=partial(_tick_epoch, tick),
             )
         if read_card(bundle)["collapsed"]:
@@ -397,7 +333,7 @@ def _score(analysis: Analysis, workers: "Workers") -> None:
     from processors.stages.score import score_region  # noqa: PLC0415
 
     for name in analysis.regions:
-        model_name = _model_name(analysis)
+        model_name = analysis.model_name
         score_region(
             name=name,
             region=analysis.region(name),
@@ -420,7 +356,7 @@ def _evaluate(analysis: Analysis, workers: "Workers") -> None:
     from processors.shards import read_manifest  # noqa: PLC0415
     from report import terminal  # noqa: PLC0415
 
-    model_name = _model_name(analysis)
+    model_name = analysis.model_name
     regions = {}
     for name in analysis.regions:
         scores = analysis.output / "scores" / name / model_name
@@ -531,13 +467,13 @@ main.command(
     "simulate",
     help="Make a sample in the release's layout with Pythia 8.\n\n"
     "Example: run_analysis.py simulate --process Zee --events 10000 --executor futures --output sample",
-)(_taking_flags(_simulate, _SIMULATION_FLAGS))
+)(_taking_flags(_simulate, SIMULATION_FLAGS))
 
 main.command(
     "validate",
     help="Does simulation look like data? Z peak, b-tagging, leptons, jets, missing momentum on one page.\n\n"
     "Example: run_analysis.py validate --fileset demo --reference open-data/4lep --output output/validation",
-)(_taking_flags(_validate, _VALIDATION_FLAGS))
+)(_taking_flags(_validate, VALIDATION_FLAGS))
 
 main.command("run", help="All stages in turn.\n\nExample: run_analysis.py run --fileset demo --region 2L")(
     _taking_flags(_run)
@@ -550,12 +486,25 @@ def config() -> None:
 
 
 @config.command(
-    "show", help="Print what is in force.\n\nExample: run_analysis.py config show --config my.yaml"
+    "show",
+    help="Print what is in force, and where each value comes from.\n\n"
+    "Example: run_analysis.py config show --config my.yaml --preset report-minmax",
 )
 @_taking_flags
 def config_show(analysis: Analysis, workers: "Workers") -> None:
-    """Print what is in force."""
-    click.echo(commented_yaml(analysis), nl=False)
+    """Print what is in force, and where each value comes from."""
+    path, given = click.get_current_context().obj
+    click.echo(commented_yaml(analysis, origins=origins_of(analysis, path, given)), nl=False)
+
+
+@config.command(
+    "schema",
+    help="Print the JSON schema that lets an editor complete and check a configuration.\n\n"
+    "Example: run_analysis.py config schema > analysis.schema.json",
+)
+def config_schema() -> None:
+    """Print the JSON schema of the configuration."""
+    click.echo(json.dumps(Analysis.model_json_schema(), indent=1))
 
 
 @config.command(

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from fileset.exceptions import InputError
 from fileset.settings import Settings
 
-__all__ = ["commented_yaml", "read_configuration"]
+__all__ = ["commented_yaml", "origins_of", "read_configuration"]
 
 Model = TypeVar("Model", bound=Settings)
 
@@ -28,22 +28,7 @@ def read_configuration(model: type[Model], path: Path | None, overrides: Mapping
     Raises:
         InputError: the file cannot be read, a key is unknown, or a value is not allowed.
     """
-    content: Any = {}
-    tree: yaml.Node | None = None
-    if path is not None:
-        try:
-            text = path.read_text(encoding="utf-8")
-            content = yaml.safe_load(text) or {}
-            tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        except OSError as error:
-            message = f"configuration {path} cannot be read: {error.strerror}"
-            raise InputError(message) from error
-        except yaml.YAMLError as error:
-            message = f"configuration {path} is no valid YAML: {' '.join(str(error).split())}"
-            raise InputError(message) from error
-    if not isinstance(content, dict):
-        message = f"configuration {path} must hold keys and values, as `config init` writes them"
-        raise InputError(message)
+    content, tree = _loaded(path)
     for name, value in overrides.items():
         section = content
         *parents, last = name.split(".")
@@ -54,6 +39,67 @@ def read_configuration(model: type[Model], path: Path | None, overrides: Mapping
         return model.model_validate(content)
     except ValidationError as error:
         raise InputError(_explain(error, model, path, tree, set(overrides))) from error
+
+
+def _loaded(path: Path | None) -> tuple[dict[str, Any], yaml.Node | None]:
+    """Content of a file, and its tree, which knows the lines."""
+    if path is None:
+        return {}, None
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text) or {}
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+    except OSError as error:
+        message = f"configuration {path} cannot be read: {error.strerror}"
+        raise InputError(message) from error
+    except yaml.YAMLError as error:
+        message = f"configuration {path} is no valid YAML: {' '.join(str(error).split())}"
+        raise InputError(message) from error
+    if not isinstance(content, dict):
+        message = f"configuration {path} must hold keys and values, as `config init` writes them"
+        raise InputError(message)
+    return content, tree
+
+
+def origins_of(
+    settings: BaseModel, path: Path | None, overrides: Mapping[str, Any], *, parents: tuple[str, ...] = ()
+) -> dict[str, str]:
+    """Where the value of each setting comes from.
+
+    Args:
+        settings: what `read_configuration` made of path and overrides.
+        path: of the file, or None.
+        overrides: dotted name of a setting -> value.
+        parents: of these settings in the whole.
+
+    Returns:
+        Dotted name -> "the command line", "<file>, line <n>", "preset <name>" or "default".
+    """
+    tree = _loaded(path)[1] if path is not None else None
+    found: dict[str, str] = {}
+    for name, field in type(settings).model_fields.items():
+        keys, value = (*parents, name), getattr(settings, name)
+        dotted = ".".join(keys)
+        if isinstance(value, BaseModel):
+            found |= origins_of(value, path, overrides, parents=keys)
+        elif dotted in overrides:
+            found[dotted] = "the command line"
+        elif _holds(tree, keys):
+            found[dotted] = f"{path}, line {_line(tree, list(keys))}"
+        elif value != field.get_default(call_default_factory=True) and hasattr(settings, "preset"):
+            found[dotted] = f"preset {settings.preset}"
+        else:
+            found[dotted] = "default"
+    return found
+
+
+def _holds(tree: yaml.Node | None, keys: tuple[str, ...]) -> bool:
+    node = tree
+    for key in keys:
+        if not isinstance(node, yaml.MappingNode):
+            return False
+        node = next((value for name, value in node.value if name.value == key), None)
+    return node is not None
 
 
 def _explain(
@@ -105,26 +151,30 @@ def _line(tree: yaml.Node | None, keys: list[str]) -> int | None:
     return line
 
 
-def commented_yaml(settings: BaseModel, *, indent: int = 0) -> str:
+def commented_yaml(
+    settings: BaseModel, *, origins: Mapping[str, str] | None = None, parents: tuple[str, ...] = ()
+) -> str:
     """Settings as YAML with the description of each key as a comment above it.
 
-    Where a `preset` gives the others their values, these stand behind a `#`: written out they would overrule every
-    other preset that a flag may name.
+    With origins (of `origins_of`), each value has behind it where it comes from. Without them, where a `preset` gives
+    the others their values, these stand behind a `#`: written out they would overrule every other preset that a flag
+    may name.
     """
     lines: list[str] = []
-    has_preset = "preset" in type(settings).model_fields
-    pad = "  " * indent
+    has_preset = "preset" in type(settings).model_fields and origins is None
+    pad = "  " * len(parents)
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         lines.extend(f"{pad}# {line}" for line in _describe(field))
         if isinstance(value, BaseModel):
             lines.append(f"{pad}{name}:")
-            lines.append(commented_yaml(value, indent=indent + 1).rstrip("\n"))
+            lines.append(commented_yaml(value, origins=origins, parents=(*parents, name)).rstrip("\n"))
         else:
             plain = settings.model_dump(mode="json", include={name})[name]
             dumped = yaml.safe_dump({name: plain}, default_flow_style=True, width=10**6, sort_keys=False)
             mark = "# " if has_preset and name != "preset" else ""
-            lines.append(pad + mark + dumped.strip()[1:-1])
+            origin = f"  # <- {origins['.'.join((*parents, name))]}" if origins is not None else ""
+            lines.append(pad + mark + dumped.strip()[1:-1] + origin)
     return "\n".join(lines) + "\n"
 
 

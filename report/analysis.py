@@ -6,13 +6,13 @@ It stands in the last room because only from here every other can be seen; nothi
 import difflib
 import re
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, field_validator
 
 from fileset.exceptions import InputError
 from fileset.settings import FilesetSettings, Settings
 from fileset.simulation.settings import SimulationSettings
+from models.presets import PRESET_FEATURES, FeatureSet
 from models.settings import TrainingSettings
 from processors.settings import (
     REGIONS,
@@ -24,9 +24,7 @@ from processors.settings import (
 )
 from report.settings import ReportSettings
 
-__all__ = ["Analysis", "FeatureSet"]
-
-FeatureSet = Literal["table", "reduced", "rmm"]
+__all__ = ["Analysis"]
 
 
 class Analysis(Settings):
@@ -34,7 +32,10 @@ class Analysis(Settings):
 
     output: Path = Field(default=Path("output"), description="directory that everything is written to")
     regions: tuple[str, ...] = Field(default=("2L", "3L"), min_length=1, description="regions to analyse")
-    features: FeatureSet = Field(default="table", description="what the model sees: table, reduced or rmm")
+    features: FeatureSet | None = Field(
+        default=None,
+        description="what the model sees: table, reduced or rmm; null is what the preset was made for",
+    )
     reference: Path | None = Field(
         default=None,
         description="directory with simulated files of the release that `validate` compares with",
@@ -75,6 +76,16 @@ class Analysis(Settings):
                 message = f"{name!r} names a directory too: letters, digits, -, _, + and . are allowed"
                 raise ValueError(message)
         return regions
+
+    @property
+    def feature_set(self) -> FeatureSet:
+        """What the model sees."""
+        return self.features or PRESET_FEATURES[self.training.preset]
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model that these settings train."""
+        return f"{self.training.preset}-{self.feature_set}"
 
     def region(self, name: str) -> RegionSettings:
         """The cuts of a region.

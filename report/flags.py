@@ -1,0 +1,91 @@
+"""The flags of the command line: which setting each overrides, and how it is read."""
+
+from pathlib import Path
+from typing import Any, TypeAlias, get_args
+
+import click
+
+from models.presets import PRESETS, FeatureSet
+
+__all__ = ["FLAGS", "SIMULATION_FLAGS", "VALIDATION_FLAGS", "Flags"]
+
+Flags: TypeAlias = dict[str, tuple[str, dict[str, Any]]]
+
+# flag -> (setting, how click reads it); every verb takes all of them.
+FLAGS: Flags = {
+    "--fileset": (
+        "fileset.fileset",
+        {"metavar": "NAME|PATH", "help": "catalogue, directory, .json or .txt [demo]"},
+    ),
+    "--skim": ("fileset.skim", {"help": "skim to read [that of the region]"}),
+    "--local": ("fileset.local", {"type": click.Path(path_type=Path), "help": "directory searched first"}),
+    "--protocol": ("fileset.protocol", {"type": click.Choice(["root", "https"]), "help": "of remote files"}),
+    "--group": ("fileset.groups", {"multiple": True, "help": "process group to keep (repeat)"}),
+    "--dsid": ("fileset.dsids", {"multiple": True, "help": "dataset number or range to keep (repeat)"}),
+    "--lumi": ("fileset.lumi_pb", {"type": float, "help": "integrated luminosity [1/pb]"}),
+    "--region": ("regions", {"multiple": True, "help": "region (repeat) [2L, 3L]"}),
+    "--features": (
+        "features",
+        {"type": click.Choice(get_args(FeatureSet)), "help": "what the model sees [as the preset]"},
+    ),
+    "--preset": ("training.preset", {"metavar": "NAME", "help": f"experiment: {', '.join(PRESETS)}"}),
+    "--output": ("output", {"type": click.Path(path_type=Path), "help": "directory written to [output]"}),
+    "--executor": (
+        "execution.executor",
+        {
+            "type": click.Choice(["iterative", "futures", "dask"]),
+            "help": "where the work is done [iterative]",
+        },
+    ),
+    "--workers": ("execution.workers", {"type": int, "help": "processes [one for each core]"}),
+    "--scheduler": ("execution.scheduler", {"metavar": "ADDRESS", "help": "of a running Dask cluster"}),
+    "--site": (
+        "execution.site",
+        {"metavar": "NAME", "help": "of a cluster, such as local, coffea-casa, slurm"},
+    ),
+    "--backend": (
+        "execution.backend",
+        {
+            "type": click.Choice(["coffea", "dask-awkward"]),
+            "help": "what runs the selection [coffea]",
+        },
+    ),
+    "--performance-report": (
+        "execution.performance_report",
+        {"type": click.Path(path_type=Path), "help": "HTML file for Dask's performance report"},
+    ),
+    "--chunksize": ("execution.chunksize", {"type": int, "help": "events in a chunk [100000]"}),
+    "--seed": ("seed", {"type": int, "help": "of split and training [1]"}),
+    "--strict": ("strict", {"is_flag": True, "help": "warnings of the audit are fatal"}),
+    "--fail-on-collapse": (
+        "training.fail_on_collapse",
+        {"is_flag": True, "help": "a model no better than the mean is an error"},
+    ),
+    "--allow-missing": ("allow_missing", {"is_flag": True, "help": "scale incomplete simulation up"}),
+}
+
+# The same for simulate, which reads no events.
+SIMULATION_FLAGS: Flags = {
+    "--process": ("simulation.processes", {"multiple": True, "help": "process to simulate (repeat) [all]"}),
+    "--skim": ("simulation.skims", {"multiple": True, "help": "2lep or 3lep (repeat) [both]"}),
+    "--events": (
+        "simulation.events",
+        {"type": int, "help": "events of each process [as in the shipped demo]"},
+    ),
+    "--scale": ("simulation.scale", {"type": float, "help": "factor on the number of events [1]"}),
+    "--seed": ("simulation.seed", {"type": int, "help": "of everything random"}),
+    **{flag: FLAGS[flag] for flag in ("--output", "--executor", "--workers", "--scheduler", "--site")},
+}
+
+# The same for validate: what is read, and what it is compared with.
+VALIDATION_FLAGS: Flags = {
+    "--reference": (
+        "reference",
+        {"type": click.Path(path_type=Path), "help": "directory of simulated files to compare with [none]"},
+    ),
+    **{
+        flag: FLAGS[flag]
+        for flag in ("--fileset", "--skim", "--local", "--protocol", "--output", "--executor", "--workers")
+    },
+    **{flag: FLAGS[flag] for flag in ("--scheduler", "--site", "--chunksize", "--strict")},
+}
