@@ -15,8 +15,8 @@ from models import backend
 from models.bundle import BUNDLE_FORMAT, AnomalyModel, checksum_of_json, verified_card, write_bundle
 from models.efficiency import EFFICIENCIES, MIN_EFFECTIVE, UpperTail
 from models.presets import FeatureSet
-from models.scaling import fit_scaler
-from models.settings import TrainingSettings
+from models.scaling import Scaler, fit_scaler
+from models.settings import ScoreName, TrainingSettings
 from models.stream import (
     CHUNK_ROWS,
     BackgroundSample,
@@ -30,7 +30,7 @@ from processors.shards import read_manifest
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Progress", "train", "training_hash"]
+__all__ = ["Fit", "Progress", "fit", "scaled_sample", "train", "training_hash"]
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +132,35 @@ def training_hash(
     )
 
 
+def scaled_sample(
+    manifest: Path, *, columns: list[str], settings: TrainingSettings, seed: int
+) -> tuple[BackgroundSample, Scaler]:
+    """The events to train on, scaled, and their scaler, fitted on the training split alone.
+
+    Args:
+        manifest: `manifest.json` of the region's shards.
+        columns: inputs, in order.
+        settings: scaling, weights and memory.
+        seed: of the split.
+
+    Raises:
+        InputError: there is no background to train on.
+        FailureError: a shard is broken.
+    """
+    sample = open_background(
+        manifest, columns=columns, seed=seed, weighting=settings.weighting, memory_mb=settings.memory_mb
+    )
+    scaler = fit_scaler(
+        settings.scaler,
+        ((chunk.features, chunk.training_weight) for chunk in sample.chunks("train")),
+        columns=columns,
+        n_events=sample.rows["train"],
+        empty=settings.empty,
+    )
+    sample.scale(scaler)
+    return sample, scaler
+
+
 def _reusable(directory: Path, identity: str) -> dict[str, Any] | None:
     """The card of a whole bundle with this hash, if there is one."""
     try:
@@ -159,22 +188,13 @@ def _train(
 
     from models.autoencoder import build  # noqa: PLC0415
 
-    sample = open_background(
-        manifest, columns=columns, seed=seed, weighting=settings.weighting, memory_mb=settings.memory_mb
-    )
-    scaler = fit_scaler(
-        settings.scaler,
-        ((chunk.features, chunk.training_weight) for chunk in sample.chunks("train")),
-        columns=columns,
-        n_events=sample.rows["train"],
-        empty=settings.empty,
-    )
-    sample.scale(scaler)
+    sample, scaler = scaled_sample(manifest, columns=columns, settings=settings, seed=seed)
     keras.utils.set_random_seed(seed % 2**32)
     network = build(settings, len(columns), seed=seed % 2**31)
-    run = _fit(network, sample, settings, seed=seed, progress=progress)
-    model = AnomalyModel(network, scaler, {})
-    tail = _held_out_tail(model, sample)
+    run = fit(network, sample, settings, seed=seed, progress=progress)
+    identification = {"settings": settings.model_dump(mode="json"), "scores": list(settings.scores)}
+    model = AnomalyModel(network, scaler, identification)
+    thresholds = {name: _thresholds(tail) for name, tail in _held_out_tails(model, sample).items()}
     trained_on = {
         "datasets": sample.datasets,
         "rows": sample.rows,
@@ -189,14 +209,14 @@ def _train(
         "region": content["region"],
         "features": columns,
         "preset": settings.preset,
-        "settings": settings.model_dump(mode="json"),
         "hash": identity,
         "trained_on": trained_on,
         "seeds": {"split": seed, "training": seed},
         "versions": backend.versions(),
         "metrics": run.metrics(),
         "collapsed": run.collapsed,
-        "thresholds": _thresholds(tail),
+        "thresholds": thresholds.pop(model.score_names[0]),
+        "other_thresholds": thresholds,
     }
     write_bundle(directory, model, settings=settings, history=run.history())
     if run.collapsed:
@@ -210,7 +230,7 @@ def _train(
 
 
 @dataclass
-class _Run:
+class Fit:
     """What happened in training; losses are weighted means of the squared error, without penalties."""
 
     mean_predictor: float
@@ -249,15 +269,26 @@ class _Run:
         }
 
 
-def _fit(
+def fit(
     network: "keras.Model",
     sample: BackgroundSample,
     settings: TrainingSettings,
     *,
     seed: int,
-    progress: Progress | None,
-) -> _Run:
-    """Train until the validation objective stops falling; the network keeps the weights of its best epoch."""
+    progress: Progress | None = None,
+) -> Fit:
+    """Train until the validation objective stops falling; the network keeps the weights of its best epoch.
+
+    Args:
+        network: of `models.autoencoder.build`.
+        sample: scaled, see `scaled_sample`.
+        settings: weights, optimiser, epochs and patience.
+        seed: of the shuffling; every epoch has random numbers of its own.
+        progress: see `train`; an exception that it raises ends the fit.
+
+    Raises:
+        FailureError: the loss is not finite.
+    """
     from models.autoencoder import prepare_training  # noqa: PLC0415 (imports Keras)
 
     n_train = sample.rows["train"]
@@ -265,7 +296,7 @@ def _fit(
     steps = min(max(-(-n_train // settings.batch_size), settings.min_steps), n_train)
     batch_size = n_train // steps
     prepare_training(network, settings, steps=steps * settings.epochs)
-    run = _Run(*_mean_predictor(sample))
+    run = Fit(*_mean_predictor(sample))
     weights = network.get_weights()
     for epoch in range(settings.epochs):
         begin = time.perf_counter()
@@ -339,14 +370,17 @@ def _mean_predictor(sample: BackgroundSample) -> tuple[float, float]:
     return errors[0], errors[1]
 
 
-def _held_out_tail(model: AnomalyModel, sample: BackgroundSample) -> UpperTail:
-    """Scores of the background that the weights were not fitted to: validation and test, signed weights."""
-    scores, weights = [], []
+def _held_out_tails(model: AnomalyModel, sample: BackgroundSample) -> dict[ScoreName, UpperTail]:
+    """Each score of the background that the weights were not fitted to: validation and test, signed weights."""
+    scores: dict[ScoreName, list[NDArray[np.float32]]] = {name: [] for name in model.score_names}
+    weights = []
     for split in ("validation", "test"):
         for chunk in sample.chunks(split):
-            scores.append(model.score_scaled(chunk.features))
+            for name, values in model.scores_scaled(chunk.features).items():
+                scores[name].append(values)
             weights.append(chunk.weight)
-    return UpperTail.of(np.concatenate(scores), np.concatenate(weights))
+    weight = np.concatenate(weights)
+    return {name: UpperTail.of(np.concatenate(parts), weight) for name, parts in scores.items()}
 
 
 def _thresholds(tail: UpperTail) -> dict[str, dict[str, float | None]]:
