@@ -13,14 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from coffea.nanoevents import BaseSchema
-from coffea.processor import (
-    IterativeExecutor,
-    ProcessorABC,
-    Runner,
-)
+from coffea.processor import ProcessorABC, Runner
 from coffea.processor.executor import ExecutorBase, WorkItem
 
 from fileset.remote import source_options
+from processors.progress import Watch, WatchedIterative
 
 __all__ = ["Missing", "cause_of", "run_chunks", "work_items"]
 
@@ -103,18 +100,20 @@ def run_chunks(
     if not items:
         return None, []
     # Whatever a chunk raises, the others go on: what failed comes back as missing, with its cause.
-    options = {"schema": schema, "format": file_format, "skipbadfiles": (Exception,)}
+    options = {"schema": schema, "format": file_format, "skipbadfiles": (Exception,), "savemetrics": True}
     how = {"uproot_options": source_options(timeout)} if file_format == "root" else {}
-    output, done = _attempt(Runner(executor=executor, **options), items, processor, how)
+    watch = getattr(executor, "watch", Watch())
+    output, done = _attempt(Runner(executor=executor, **options), items, processor, how, watch)
     failed = set(items) - done
     if any("://" in item.filename for item in failed):
         time.sleep(PAUSE)
     missing = []
-    one_by_one = Runner(executor=IterativeExecutor(status=False, retries=0), use_result_type=True, **options)
+    one_by_one = Runner(executor=WatchedIterative(retries=0), use_result_type=True, **options)
     for item in sorted(failed, key=lambda i: (i.dataset, i.filename, i.entrystart)):
         result = one_by_one.run([item], processor, **how)
         if result.is_ok():
             again = result.unwrap()["out"]
+            watch.tally.add(result.unwrap()["metrics"])
             output = again if output is None else _merge(output, again)
         else:
             cause = cause_of(result.exception)
@@ -124,7 +123,7 @@ def run_chunks(
 
 
 def _attempt(
-    runner: Runner, items: Sequence[WorkItem], processor: ProcessorABC, how: Mapping[str, Any]
+    runner: Runner, items: Sequence[WorkItem], processor: ProcessorABC, how: Mapping[str, Any], watch: Watch
 ) -> tuple[dict[str, Any] | None, set[WorkItem]]:
     with warnings.catch_warnings():
         # What is skipped is tried again and named by run_chunks.
@@ -135,6 +134,7 @@ def _attempt(
             if "No chunks returned results" not in str(error):
                 raise
             return None, set()
+    watch.tally.add({**result["metrics"], "chunks": len(result["processed"])})
     return result["out"], set(result["processed"])
 
 

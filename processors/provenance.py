@@ -1,4 +1,4 @@
-"""Where results come from: run.json, with configuration, versions, revision, seeds and the time of each stage."""
+"""Where results come from: run.json, with configuration, versions, revision, seeds and the cost of each stage."""
 
 import importlib.metadata
 import platform
@@ -6,10 +6,14 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from processors.files import fingerprint, read_json, write_json
+
+if TYPE_CHECKING:
+    from processors.progress import Tally
 
 __all__ = ["recorded"]
 
@@ -32,9 +36,31 @@ def _git_revision() -> str:
     return answer.stdout.strip()
 
 
+def _cost(seconds: float, spent: "Tally | None") -> dict[str, Any]:
+    """What a stage took: seconds; events of this run and of runs before, their rate, bytes read, time of workers."""
+    cost: dict[str, Any] = {"seconds": round(seconds, 2)}
+    if spent is None or not spent.chunks + spent.chunks_before:
+        return cost
+    return {
+        **cost,
+        "events": spent.events,
+        "events_before": spent.events_before,
+        "events_per_second": round(spent.events / seconds, 1),
+        "bytes_read": spent.bytes_read,
+        "chunks": spent.chunks,
+        "chunks_before": spent.chunks_before,
+        "processing_seconds": round(spent.processing_seconds, 2),
+    }
+
+
 @contextmanager
 def recorded(
-    output: Path, stage: str, *, config: Mapping[str, Any], command: Sequence[str]
+    output: Path,
+    stage: str,
+    *,
+    config: Mapping[str, Any],
+    command: Sequence[str],
+    tally: "Tally | None" = None,
 ) -> Iterator[None]:
     """Times a stage and, when it succeeds, writes it down in output/run.json.
 
@@ -43,11 +69,15 @@ def recorded(
         stage: name.
         config: the whole configuration.
         command: the command line.
+        tally: of the workers, which count what they read; the stage's own part of it is written.
     """
     begin = time.perf_counter()
+    earlier = None if tally is None else replace(tally)
     path, fileset = output / "run.json", output / "fileset.json"
     yield
-    timings = read_json(path)["timings"] if path.is_file() else {}
+    seconds = time.perf_counter() - begin
+    spent = None if tally is None or earlier is None else tally.since(earlier)
+    known = read_json(path) if path.is_file() else {}
     write_json(
         path,
         {
@@ -58,6 +88,7 @@ def recorded(
             "git": _git_revision(),
             "fileset_hash": fingerprint(read_json(fileset)) if fileset.is_file() else None,
             "seeds": {"split": config["seed"], "training": config["seed"]},
-            "timings": {**timings, stage: round(time.perf_counter() - begin, 2)},
+            "timings": {**known.get("timings", {}), stage: round(seconds, 2)},
+            "stages": {**known.get("stages", {}), stage: _cost(seconds, spent)},
         },
     )

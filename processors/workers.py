@@ -8,15 +8,11 @@ from contextlib import ExitStack
 from functools import cached_property
 from typing import Any, Self, cast
 
-from coffea.processor import (
-    DaskExecutor,
-    FuturesExecutor,
-    IterativeExecutor,
-)
 from coffea.processor.executor import ExecutorBase
 
 from fileset.exceptions import FailureError, InputError
 from processors.execution import cause_of
+from processors.progress import Watch, WatchedDask, WatchedFutures, WatchedIterative
 from processors.settings import ExecutionSettings
 
 __all__ = ["Workers"]
@@ -30,11 +26,12 @@ class Workers:
     A context manager. Stages ask it for coffea executors, everything else for a `map`.
     """
 
-    def __init__(self, settings: ExecutionSettings) -> None:
+    def __init__(self, settings: ExecutionSettings, watch: Watch | None = None) -> None:
         if settings.scheduler is not None and settings.executor != "dask":
             message = f"a scheduler ({settings.scheduler}) needs the executor dask, not {settings.executor}"
             raise InputError(message)
         self.settings = settings
+        self.watch = watch or Watch()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -82,10 +79,13 @@ class Workers:
         It tries nothing again but what a Dask worker took with it when it died: `run_chunks` does.
         """
         if self.settings.executor == "dask":
-            return DaskExecutor(client=self._client, retries=1, desc=description)
+            return WatchedDask(client=self._client, retries=1, desc=description, watch=self.watch)
         if self.settings.executor == "futures":
-            return FuturesExecutor(pool=self._pool, retries=0, desc=description)
-        return IterativeExecutor(retries=0, desc=description)
+            # Merged by the pool, in batches of batches: this process would unpack and pack all of it for every chunk.
+            return WatchedFutures(
+                pool=self._pool, retries=0, merging=True, desc=description, watch=self.watch
+            )
+        return WatchedIterative(retries=0, desc=description, watch=self.watch)
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
         """Like the builtin `map`, by the workers; results keep their order."""

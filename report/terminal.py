@@ -1,17 +1,23 @@
-"""What a person sees while the analysis runs: progress bars and short tables; colours only on a terminal."""
+"""What a person sees while the analysis runs: progress and short tables.
 
+Bars and colours are for terminals only; a log gets a plain line now and then, and one when the work is done.
+"""
+
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 __all__ = [
     "agreement_table",
     "audit_table",
+    "events_bar",
     "power_table",
     "progress_bar",
     "show_table",
@@ -20,23 +26,109 @@ __all__ = [
 ]
 
 Tick = Callable[[int, int, str], None]
+Advance = Callable[[int], None]
+
+# Between two lines of a log [s].
+INTERVAL = 30.0
+
+
+class _Count(ProgressColumn):
+    """What is done of what there is, with its unit and rate."""
+
+    def render(self, task: Task) -> Text:
+        unit = task.fields["unit"]
+        text = f"{task.completed:,.0f}" + (f" / {task.total:,.0f}" if task.total is not None else "")
+        speed = task.finished_speed or task.speed
+        return Text(f"{text} {unit}" + (f", {speed:,.0f}/s" if unit and speed else ""))
+
+
+class _Log:
+    """Progress as lines of a log: what is done, the rate and the time left."""
+
+    def __init__(self, title: str, unit: str, before: int, clock: Callable[[], float]) -> None:
+        self._title, self._unit, self._before, self._clock = title, unit, before, clock
+        self._begin = self._said = clock()
+        self._done = before
+        self._remark = ""
+
+    def update(self, done: int, total: int, remark: str) -> None:
+        self._done, self._remark = done, remark
+        now = self._clock()
+        if now - self._said >= INTERVAL and done < total:
+            self._said = now
+            rate = self._rate(now)
+            left = f", {(total - done) / rate:,.0f} s left" if rate else ""
+            self._say(f"{done:,} of {total:,}{self._of(rate)}{left}")
+
+    def end(self) -> None:
+        now = self._clock()
+        before = f" ({self._before:,} of them before)" if self._before else ""
+        self._say(f"{self._done:,}{self._of(self._rate(now))}{before} in {now - self._begin:,.1f} s")
+
+    def _rate(self, now: float) -> float:
+        return (self._done - self._before) / (now - self._begin) if now > self._begin else 0.0
+
+    def _of(self, rate: float) -> str:
+        return f" {self._unit}, {rate:,.0f}/s" if self._unit else ""
+
+    def _say(self, text: str) -> None:
+        remark = f" ({self._remark})" if self._remark else ""
+        Console(stderr=True).print(
+            f"{self._title}: {text}{remark}", highlight=False, markup=False, soft_wrap=True
+        )
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Tick]:
-    """A progress bar; what it yields is called with what is done, the total and a remark."""
+def progress_bar(
+    title: str, *, unit: str = "", before: int = 0, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Tick]:
+    """Shows progress; what it yields is called with what is done, the total and a remark.
+
+    Args:
+        title: of the work.
+        unit: of what is counted; with one, the rate is shown too.
+        before: what was done before it began, which counts for no rate.
+        clock: seconds.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        log = _Log(title, unit, before, clock)
+        yield log.update
+        log.end()
+        return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        _Count(),
         TextColumn("{task.fields[remark]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None, remark="")
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(title, total=None, completed=before, remark="", unit=unit)
         yield lambda done, total, remark: bar.update(task, completed=done, total=total, remark=remark)
         # Training may stop early: what was done is all there was to do.
         bar.update(task, total=bar.tasks[task].completed)
+
+
+@contextmanager
+def events_bar(title: str, before: int, total: int) -> Iterator[Advance]:
+    """Progress in events; what it yields is called with the number of events that were done since.
+
+    Args:
+        title: of the stage.
+        before: events that were done before it began.
+        total: events in all.
+    """
+    done = before
+    with progress_bar(title, unit="events", before=before) as tick:
+
+        def advance(events: int) -> None:
+            nonlocal done
+            done += events
+            tick(done, total, "")
+
+        tick(done, total, "")
+        yield advance
 
 
 def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -153,7 +245,25 @@ def power_table(region: str, result: Mapping[str, Any]) -> None:
     show_table(f"Region {region}: power against held-out background", header, rows)
 
 
-def timing_table(timings: Mapping[str, float]) -> None:
-    """Seconds spent in each stage."""
-    rows = [(stage, f"{seconds:.1f}") for stage, seconds in timings.items()]
-    show_table("Time spent", ("stage", "seconds"), [*rows, ("total", f"{sum(timings.values()):.1f}")])
+def timing_table(timings: Mapping[str, float], stages: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    """Seconds spent in each stage, and where events were read how fast.
+
+    Args:
+        timings: stage -> seconds.
+        stages: stage -> what run.json says of it; stages that read no events may be absent.
+    """
+    rows = []
+    for stage, seconds in timings.items():
+        counted = (stages or {}).get(stage, {})
+        events, rate = counted.get("events", 0), counted.get("events_per_second")
+        rows.append(
+            (
+                stage,
+                f"{seconds:.1f}",
+                f"{events:,}" if events else "",
+                f"{rate:,.0f}" if rate else "",
+                f"{counted['bytes_read'] / 1e6:,.1f}" if events else "",
+            )
+        )
+    rows.append(("total", f"{sum(timings.values()):.1f}", "", "", ""))
+    show_table("Time spent", ("stage", "seconds", "events", "events/s", "MB read"), rows)

@@ -50,6 +50,8 @@ def run_what_is_missing(
             histograms = accumulate([histograms, known[1]])
     if receipts:
         logger.info("%d of %d chunks were done before", len(receipts), len(chunks))
+    if watch := getattr(executor, "watch", None):
+        watch.found(len(receipts), sum(len(chunks[name]) for name in receipts))
     if to_do:
         # Killed in the middle, a stage must not leave a manifest, or receipts, of what is being written over.
         (directory / "manifest.json").unlink(missing_ok=True)
