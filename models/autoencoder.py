@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import keras
-import numpy as np
 from keras import ops
-from numpy.typing import NDArray
 
 from models import backend
 from models.settings import ActivationName, TrainingSettings, Width
@@ -25,7 +23,6 @@ __all__ = [
     "WithDivergence",
     "build",
     "divergence",
-    "event_function",
     "load",
     "negative_elbo",
     "prepare_training",
@@ -214,44 +211,6 @@ def prepare_training(model: keras.Model, settings: TrainingSettings, *, steps: i
     model.compile(
         optimizer=keras.optimizers.Adam(rate), loss=loss, weighted_metrics=metrics, jit_compile=backend.xla()
     )
-
-
-def event_function(
-    model: keras.Model, n_inputs: int, rows: int, *, residuals: bool = False
-) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """Errors of scaled events, compiled for one shape and computed in batches of exactly that shape.
-
-    A matrix product may round differently for another number of rows: with a fixed one, filled up with
-    zeros, an event gets the same score alone and among 100 000.
-
-    Args:
-        model: the network.
-        n_inputs: k.
-        rows: events in a batch.
-        residuals: squared error of each input instead of their mean.
-
-    Returns:
-        A function from shape (n, k) to (n,), or with `residuals` to (n, k).
-    """
-
-    def errors(inputs: Tensor) -> Tensor:
-        outputs = model(inputs, training=False)
-        return squared_errors(inputs, outputs) if residuals else reconstruction_error(inputs, outputs)
-
-    run = backend.compiled(errors, (rows, n_inputs))
-
-    def batched(scaled: NDArray[np.float32]) -> NDArray[np.float32]:
-        shape = scaled.shape if residuals else scaled.shape[:1]
-        found = np.empty(shape, dtype=np.float32)
-        for start in range(0, len(scaled), rows):
-            batch = scaled[start : start + rows]
-            n = len(batch)
-            if n < rows:
-                batch = np.concatenate([batch, np.zeros((rows - n, n_inputs), dtype=np.float32)])
-            found[start : start + n] = ops.convert_to_numpy(run(ops.convert_to_tensor(batch)))[:n]
-        return found
-
-    return batched
 
 
 def save(model: keras.Model, path: Path, settings: TrainingSettings, n_inputs: int) -> None:

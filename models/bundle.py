@@ -5,10 +5,10 @@ Reading a card does not import Keras; loading a model does.
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,14 +18,17 @@ from numpy.typing import NDArray
 from fileset.exceptions import FailureError, InputError
 from models import backend
 from models.scaling import Scaler, scaler_from_json
-from models.settings import TrainingSettings
+from models.settings import ScoreName, TrainingSettings
 
 if TYPE_CHECKING:
     import keras
 
+    from models.scores import EventFunction
+
 __all__ = [
     "BUNDLE_FORMAT",
     "AnomalyModel",
+    "Measures",
     "checksum_of_json",
     "load_model",
     "read_card",
@@ -35,8 +38,15 @@ __all__ = [
 
 BUNDLE_FORMAT = 1
 BATCH_ROWS = 4096  # a score is always computed in batches of this size, see `event_function`
-ERROR_FLOOR = 1e-12  # a perfect reconstruction scores -12
 _FILES = ("model.keras", "scaler.json", "features.json", "history.json")
+
+
+class Measures(NamedTuple):
+    """What a model says of some events that follow one another."""
+
+    rows: slice
+    scores: dict[str, NDArray[np.float32]]  # of each score name: (n,)
+    residuals: NDArray[np.float32]  # (n, k), squared error of each scaled input
 
 
 class AnomalyModel:
@@ -53,8 +63,15 @@ class AnomalyModel:
         """Name of the bundle."""
         return str(self.card["name"])
 
+    @property
+    def score_names(self) -> tuple[ScoreName, ...]:
+        """All scores that this model has; the first is what `score` gives."""
+        return tuple(self.card.get("scores", ("mse",)))
+
     def score(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> NDArray[np.float32]:
-        """Log10 of the mean squared error of the scaled inputs; larger is more anomalous.
+        """The score of each event; larger is more anomalous.
+
+        Log10 of the mean squared error of the scaled inputs, for a VAE of -ELBO, or what the setting `score` says.
 
         Args:
             features: shape (n, k) in the order of `features`, or a table with (at least) these columns in any
@@ -69,32 +86,67 @@ class AnomalyModel:
         inputs = self._inputs(features)
         scores = np.empty(len(inputs), dtype=np.float32)
         for part in _parts(len(inputs)):
-            scores[part] = self.score_scaled(self.scaler.transform(inputs[part]))
+            for _, values, _ in self._first(self.scaler.transform(inputs[part])):
+                scores[part] = values[:, 0]
         return scores
+
+    def scores(
+        self, features: NDArray[np.floating[Any]] | pd.DataFrame
+    ) -> dict[ScoreName, NDArray[np.float32]]:
+        """All scores, each of shape (n,); arguments as in `score`."""
+        inputs = self._inputs(features)
+        scores = np.empty((len(inputs), len(self.score_names)), dtype=np.float32)
+        for part in _parts(len(inputs)):
+            for _, values, _ in self._all(self.scaler.transform(inputs[part])):
+                scores[part] = values
+        return {name: scores[:, column] for column, name in enumerate(self.score_names)}
 
     def residuals(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> NDArray[np.float32]:
         """Squared error of each scaled input, shape (n, k); arguments as in `score`."""
         inputs = self._inputs(features)
         residuals = np.empty(inputs.shape, dtype=np.float32)
-        for part in _parts(len(inputs)):
-            residuals[part] = self._residuals(self.scaler.transform(inputs[part]))
+        for measures in self.measures(inputs):
+            residuals[measures.rows] = measures.residuals
         return residuals
 
-    def score_scaled(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Score of inputs that went through the scaler already, shape (n, k)."""
-        return np.log10(np.maximum(self._errors(scaled), np.float32(ERROR_FLOOR)))
+    def measures(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> Iterator[Measures]:
+        """All scores and the squared error of each scaled input, some events at a time; arguments as in `score`."""
+        inputs = self._inputs(features)
+        for part in _parts(len(inputs)):
+            for _, values, residuals in self._everything(self.scaler.transform(inputs[part])):
+                scores = {str(name): values[:, column] for column, name in enumerate(self.score_names)}
+                yield Measures(part, scores, residuals)
+
+    def scores_scaled(self, scaled: NDArray[np.float32]) -> dict[ScoreName, NDArray[np.float32]]:
+        """All scores of inputs that went through the scaler already, shape (n, k)."""
+        scores = np.empty((len(scaled), len(self.score_names)), dtype=np.float32)
+        for part, values, _ in self._all(scaled):
+            scores[part] = values
+        return {name: scores[:, column] for column, name in enumerate(self.score_names)}
 
     @cached_property
-    def _errors(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-        from models.autoencoder import event_function  # noqa: PLC0415 (imports Keras)
-
-        return event_function(self.network, len(self.features), BATCH_ROWS)
+    def _first(self) -> "EventFunction":
+        return self._compiled(self.score_names[:1])
 
     @cached_property
-    def _residuals(self) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-        from models.autoencoder import event_function  # noqa: PLC0415 (imports Keras)
+    def _all(self) -> "EventFunction":
+        return self._compiled(self.score_names)
 
-        return event_function(self.network, len(self.features), BATCH_ROWS, residuals=True)
+    @cached_property
+    def _everything(self) -> "EventFunction":
+        return self._compiled(self.score_names, residuals=True)
+
+    def _compiled(self, names: tuple[ScoreName, ...], *, residuals: bool = False) -> "EventFunction":
+        from models.scores import event_function  # noqa: PLC0415 (imports Keras)
+
+        return event_function(
+            self.network,
+            names,
+            n_inputs=len(self.features),
+            rows=BATCH_ROWS,
+            beta=float(self.card["settings"]["beta"]),
+            residuals=residuals,
+        )
 
     def _inputs(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> NDArray[np.float32]:
         if isinstance(features, pd.DataFrame):

@@ -7,10 +7,12 @@ from pydantic import Field, PositiveInt, model_validator
 from fileset.settings import Settings
 from models.presets import PRESETS
 
-__all__ = ["ActivationName", "ScalerKind", "TrainingSettings", "Weighting", "Width"]
+__all__ = ["ActivationName", "ScalerKind", "ScoreName", "SearchSettings", "SpaceName", "TrainingSettings", "Weighting", "Width"]
 
 ActivationName: TypeAlias = Literal["relu", "tanh", "leakyrelu", "linear", "sigmoid"]
 ScalerKind: TypeAlias = Literal["standard", "minmax", "selective", "upper-tail"]
+ScoreName: TypeAlias = Literal["mse", "mae", "elbo", "kl", "mu2"]
+SpaceName: TypeAlias = Literal["report", "thesis", "wide"]
 Weighting: TypeAlias = Literal["physical", "sqrt", "unweighted"]
 Width: TypeAlias = PositiveInt | Literal["n"]
 
@@ -69,6 +71,11 @@ class TrainingSettings(Settings):
         default=4096,
         description="memory for the sample [MB]; a larger one streams through a shuffle buffer of this size",
     )
+    score: ScoreName | None = Field(
+        default=None,
+        description="the score: log10 of mean squared (mse) or absolute (mae) error of scaled inputs; of a VAE also "
+        "of -ELBO (elbo), the divergence (kl) or the squared latent mean (mu2); by default mse, for a VAE elbo",
+    )
     fail_on_collapse: bool = Field(
         default=False, description="end with an error if the model is no better than predicting the mean"
     )
@@ -96,3 +103,36 @@ class TrainingSettings(Settings):
                 )
                 raise ValueError(msg)
         return self
+
+    @property
+    def scores(self) -> tuple[ScoreName, ...]:
+        """All scores of such a network; the first is the one that is cut on, the others stand beside it."""
+        first: ScoreName = self.score or ("elbo" if self.kind == "vae" else "mse")
+        known: tuple[ScoreName, ...] = (
+            ("mse", "mae", "elbo", "kl", "mu2") if self.kind == "vae" else ("mse", "mae")
+        )
+        if first not in known:
+            msg = f"score {first} needs a latent Gaussian: an autoencoder has {', '.join(known)}"
+            raise ValueError(msg)
+        return first, *(name for name in known if name != first)
+
+    @model_validator(mode="after")
+    def _score_that_the_network_has(self) -> Self:
+        _ = self.scores
+        return self
+
+
+class SearchSettings(Settings):
+    """How `tune` searches for better training settings: Hyperband (Li et al., JMLR 18 (2018) 185)."""
+
+    space: SpaceName = Field(
+        default="report",
+        description="what is tried: the tunable networks of the report or of the thesis, or wide: any shape",
+    )
+    max_epochs: int = Field(
+        default=15, ge=2, description="epochs of the trials that survive; most end after a fraction of them"
+    )
+    factor: int = Field(
+        default=3, ge=2, description="of the trials of a round, one in so many goes on, for so many times longer"
+    )
+    sweeps: PositiveInt = Field(default=1, description="how often all of Hyperband is done")
