@@ -1,26 +1,28 @@
 """Scaling of the network's inputs: fitted once, on training events, stored as JSON, invertible.
 
-Affine scalers come from scikit-learn's `partial_fit`. The upper-tail transform replaces a value by
+Moments and ranges come from scikit-learn's `partial_fit`. The upper-tail transform replaces a value by
 -ln P(X >= x) of the background, one-sided on purpose: new heavy physics lives in upper tails.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from functools import cached_property
+from typing import Any, Final, Literal, TypeAlias
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from models.settings import ScalerKind
+from models.sketch import Spectrum
 
-__all__ = ["AffineScaler", "Scaler", "UpperTailScaler", "fit_scaler", "scaler_from_json"]
+__all__ = ["AffineScaler", "CurveScaler", "LogScaler", "Scaler", "fit_scaler", "scaler_from_json"]
 
-SCALER_FORMAT = 1
+SCALER_FORMAT = 2
 SELECTIVE_RANGE = (-3.0, 3.0)  # the thesis scales only columns that leave this range
 TAIL_PROBABILITY = 0.02  # beyond the 98 % quantile the upper tail is an exponential
 N_KNOTS = 128
-MAX_TAIL_VALUES = 100_000_000  # a tail is fitted to sorted values in memory: 0.4 GB of them are enough
 
 Events: TypeAlias = Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]
 Empty: TypeAlias = Literal["scaled", "kept"]
@@ -86,41 +88,116 @@ class AffineScaler(Scaler):
 
 
 @dataclass(frozen=True)
-class UpperTailScaler(Scaler):
-    """x -> -ln P(X >= x), interpolated between knots and linear (an exponential tail) beyond the last.
-
-    A constant column gives 0 everywhere: it says nothing about a tail.
-    """
-
-    values: list[NDArray[np.float64]]  # of each column: knots in x, rising
-    surprise: list[NDArray[np.float64]]  # -ln P(X >= x) at the knots, rising from 0
-    slope: NDArray[np.float64]  # (k,): beyond the last knot, per unit of x
+class LogScaler(AffineScaler):
+    """The affine scaling of sign(x) ln(1 + |x|), x in the units of the column (GeV, number, radian)."""
 
     def _transform(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        columns = np.ascontiguousarray(features.T)
-        for column, x, u, slope in zip(columns, self.values, self.surprise, self.slope, strict=True):
-            # Most cells of an RMM are empty: what zero becomes is computed once.
-            filled = np.flatnonzero(column)
-            value = np.append(column[filled].astype(np.float64), 0.0)
-            surprise = np.interp(value, x, u) + slope * np.maximum(value - x[-1], 0)
-            column[:] = surprise[-1]
-            column[filled] = surprise[:-1]
-        return np.ascontiguousarray(columns.T)
+        return super()._transform(_logarithm(features))
+
+    def _invert(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
+        logarithm = super()._invert(scaled)
+        features: NDArray[np.float32] = np.copysign(np.expm1(np.abs(logarithm)), logarithm)
+        return features
+
+
+def _logarithm(features: NDArray[Any]) -> NDArray[Any]:
+    logarithm: NDArray[Any] = np.copysign(np.log1p(np.abs(features)), features)
+    return logarithm
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """A rising curve: linear between knots and beyond them."""
+
+    x: NDArray[np.float64]  # (m,), rising
+    y: NDArray[np.float64]  # (m,), rising
+    below: float  # slope before the first knot
+    above: float  # slope after the last knot
+
+
+@dataclass(frozen=True)
+class CurveScaler(Scaler):
+    """Each column through a rising curve of its own.
+
+    upper-tail: x -> -ln P(X >= x), 0 below the smallest value and an exponential's straight line beyond the 98 %
+    quantile. quantile: x -> the quantile of a unit Gaussian with the same rank. A constant column gives 0
+    everywhere: it says nothing about a tail or a rank.
+    """
+
+    curves: list[_Curve]  # k
+
+    def _transform(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        return _through_curves(np.ascontiguousarray(features), *self._table)
+
+    @cached_property
+    def _table(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """What the kernel reads: x, shape (k, m); y and slope to the next knot, (k, m, 2); slopes before the first.
+
+        m is a power of two; what a column has not got is never reached.
+        """
+        width = 1 << max(len(curve.x) - 1 for curve in self.curves).bit_length()
+        x = np.full((len(self.curves), width), np.inf)
+        y = np.zeros((len(self.curves), width, 2))
+        for index, curve in enumerate(self.curves):
+            x[index, : len(curve.x)] = curve.x
+            y[index, : len(curve.x), 0] = curve.y
+            y[index, : len(curve.x), 1] = np.append(np.diff(curve.y) / np.diff(curve.x), curve.above)
+        return x, y, np.array([curve.below for curve in self.curves])
 
     def _invert(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
         features = np.empty_like(scaled)
-        for index, (x, u, slope) in enumerate(zip(self.values, self.surprise, self.slope, strict=True)):
+        for index, curve in enumerate(self.curves):
             column = scaled[:, index].astype(np.float64)
-            beyond = np.maximum(column - u[-1], 0) / slope if slope > 0 else 0.0
-            features[:, index] = np.interp(column, u, x) + beyond
+            found = np.interp(column, curve.y, curve.x)
+            if curve.above > 0:
+                found += np.maximum(column - curve.y[-1], 0) / curve.above
+            if curve.below > 0:
+                found += np.minimum(column - curve.y[0], 0) / curve.below
+            features[:, index] = found
         return features
 
     def _parameters(self) -> dict[str, Any]:
         return {
-            "values": [x.tolist() for x in self.values],
-            "surprise": [u.tolist() for u in self.surprise],
-            "slope": self.slope.tolist(),
+            "curves": [
+                {"x": curve.x.tolist(), "y": curve.y.tolist(), "below": curve.below, "above": curve.above}
+                for curve in self.curves
+            ]
         }
+
+
+@numba.njit(cache=True)
+def _on_curve(value: float, x: NDArray[np.float64], y: NDArray[np.float64], below: np.float64) -> Any:
+    """A rising curve at one value; `x` has a power of two of knots."""
+    if value < x[0]:
+        return y[0, 0] + below * (value - x[0])
+    last, step = 0, len(x) // 2  # the last knot that is not above the value
+    while step > 0:
+        last += step * (x[last + step] <= value)  # no branch: the way down is not to be guessed
+        step //= 2
+    return y[last, 0] + y[last, 1] * (value - x[last])
+
+
+@numba.njit(cache=True)
+def _through_curves(
+    features: NDArray[np.float32],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    below: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """The curve of each column at its features, shape (n, k); computed in double precision."""
+    n, k = features.shape
+    at_zero = np.empty(k, dtype=np.float32)
+    for column in range(k):
+        at_zero[column] = _on_curve(0.0, x[column], y[column], below[column])
+    scaled = np.empty((n, k), dtype=np.float32)
+    for row in range(n):
+        for column in range(k):
+            value = features[row, column]
+            if value == 0:  # most cells of an RMM are empty
+                scaled[row, column] = at_zero[column]
+            else:
+                scaled[row, column] = _on_curve(float(value), x[column], y[column], below[column])
+    return scaled
 
 
 def scaler_from_json(stored: dict[str, Any]) -> Scaler:
@@ -130,18 +207,17 @@ def scaler_from_json(stored: dict[str, Any]) -> Scaler:
         ValueError: the format is not known or a part is missing.
     """
     if stored.get("format") != SCALER_FORMAT:
-        msg = f"scaler format {stored.get('format')!r} is not {SCALER_FORMAT}"
+        msg = f"the scaler has format {stored.get('format')!r}, not {SCALER_FORMAT}"
         raise ValueError(msg)
     try:
         head = {name: stored[name] for name in ("kind", "columns", "empty")}
-        if stored["kind"] == "upper-tail":
-            return UpperTailScaler(
-                **head,
-                values=[np.array(x, dtype=np.float64) for x in stored["values"]],
-                surprise=[np.array(u, dtype=np.float64) for u in stored["surprise"]],
-                slope=np.array(stored["slope"], dtype=np.float64),
-            )
-        return AffineScaler(
+        if stored["kind"] in _CURVES:
+            curves = [
+                _Curve(np.array(curve["x"]), np.array(curve["y"]), curve["below"], curve["above"])
+                for curve in stored["curves"]
+            ]
+            return CurveScaler(**head, curves=curves)
+        return (LogScaler if stored["kind"] == "log" else AffineScaler)(
             **head,
             offset=np.array(stored["offset"], dtype=np.float32),
             scale=np.array(stored["scale"], dtype=np.float32),
@@ -151,22 +227,22 @@ def scaler_from_json(stored: dict[str, Any]) -> Scaler:
         raise ValueError(msg) from error
 
 
-def fit_scaler(
-    kind: ScalerKind, events: Events, *, columns: list[str], n_events: int, empty: Empty = "scaled"
-) -> Scaler:
-    """Fit a scaler to a stream of training events.
+def fit_scaler(kind: ScalerKind, events: Events, *, columns: list[str], empty: Empty = "scaled") -> Scaler:
+    """Fit a scaler to a stream of training events, of which only one chunk is held at a time.
 
     Args:
         kind: standard and minmax as in scikit-learn; selective: standard for columns that leave [-3, 3] and
-            the others as they are (thesis); upper-tail: see `UpperTailScaler`.
+            the others as they are (thesis); log: standard after sign(x) ln(1 + |x|); upper-tail and quantile: see
+            `CurveScaler`, the weight above each knot is exact and knots are at least 0.2 % apart
+            (`models.sketch`).
         events: chunks of features, shape (m, k), with their weights, shape (m,), not negative. Weights count
-            in means, variances and tails; a range (minmax) has none.
+            in means, variances, tails and ranks; a range (minmax) has none.
         columns: names of the k columns.
-        n_events: events in the whole stream.
-        empty: "kept" leaves exact zeros, which stand for absent objects, out of the fit and at zero.
+        empty: "kept" leaves exact zeros, which stand for absent objects, out of the fit and at zero; an upper
+            tail is then conditional on the object's presence.
     """
-    if kind == "upper-tail":
-        return _fit_upper_tail(events, columns=columns, n_events=n_events, empty=empty)
+    if kind in _CURVES:
+        return _fit_curves(kind, events, columns=columns, empty=empty)
     return _fit_affine(kind, events, columns=columns, empty=empty)
 
 
@@ -188,6 +264,8 @@ def _fit_affine(kind: ScalerKind, events: Events, *, columns: list[str], empty: 
                 continue
             seen[block] = True
             values = features[counted, block].astype(np.float64)
+            if kind == "log":
+                values = _logarithm(values)
             moments.partial_fit(values, sample_weight=weight[counted].astype(np.float64))
             extent.partial_fit(values)
     offset, scale = np.zeros(k), np.ones(k)
@@ -203,43 +281,64 @@ def _fit_affine(kind: ScalerKind, events: Events, *, columns: list[str], empty: 
             inside = (extent.data_min_ >= low) & (extent.data_max_ <= high)
             offset[block][inside], scale[block][inside] = 0, 1
     scale[scale <= 0] = 1
-    return AffineScaler(kind, columns, empty, offset.astype(np.float32), scale.astype(np.float32))
+    scaler = LogScaler if kind == "log" else AffineScaler
+    return scaler(kind, columns, empty, offset.astype(np.float32), scale.astype(np.float32))
 
 
-def _fit_upper_tail(events: Events, *, columns: list[str], n_events: int, empty: Empty) -> UpperTailScaler:
-    share = MAX_TAIL_VALUES / (len(columns) * max(n_events, 1))
-    rng = np.random.default_rng(0)
-    parts = []
+def _fit_curves(kind: ScalerKind, events: Events, *, columns: list[str], empty: Empty) -> CurveScaler:
+    nothing = np.zeros(0, dtype=np.float32)
+    spectra = [Spectrum.of(nothing, nothing) for _ in columns]
     for features, weight in events:
-        chosen = weight > 0
-        if share < 1:
-            chosen &= rng.random(len(weight)) < share
-        parts.append((features[chosen], weight[chosen].astype(np.float64)))
-    weight = np.concatenate([part[1] for part in parts])
-    fits = []
-    for index in range(len(columns)):
-        column = np.concatenate([part[0][:, index] for part in parts]).astype(np.float64)
-        filled = column != 0 if empty == "kept" else np.ones(len(column), dtype=np.bool_)
-        fits.append(_tail(column[filled], weight[filled]))
-    values, surprise, slope = zip(*fits, strict=True)
-    return UpperTailScaler("upper-tail", columns, empty, list(values), list(surprise), np.array(slope))
+        counted = weight > 0
+        columnwise, weights = np.ascontiguousarray(features[counted].T), weight[counted]
+        for index, column in enumerate(columnwise):
+            filled = column != 0 if empty == "kept" else slice(None)
+            spectra[index] += Spectrum.of(column[filled], weights[filled])
+    return CurveScaler(kind, columns, empty, [_CURVES[kind](spectrum) for spectrum in spectra])
 
 
-def _tail(
-    column: NDArray[np.float64], weight: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """Knots and slope of -ln P(X >= x) for one column."""
-    x, inverse = np.unique(column, return_inverse=True)
+def _upper_tail(spectrum: Spectrum) -> _Curve:
+    """-ln P(X >= x) of one column."""
+    x = spectrum.smallest.astype(np.float64)
     if len(x) < 2:
-        return (x if len(x) else np.zeros(1)), np.zeros(1), 0.0
-    mass = np.bincount(inverse, weights=weight)
-    above = np.cumsum(mass[::-1])[::-1]  # weight at or above each value
+        return _flat(x)
+    above = np.cumsum(spectrum.weight[::-1])[::-1]  # weight at or above each value
     surprise = np.log(above[0] / above)
     # The tail starts at the first value with P <= 2 %, or, for a few distinct values, at the last of them.
     start = min(int(np.searchsorted(surprise, -np.log(TAIL_PROBABILITY))), len(x) - 1)
-    mean_excess = float(mass[start:] @ (x[start:] - x[start])) / above[start]
+    mean_excess = float(spectrum.moment[start:].sum()) / above[start] - x[start]
     # A last value without anything beyond: one e-fold for each step as wide as the one before it.
-    slope = 1 / mean_excess if mean_excess > 0 else 1 / (x[start] - x[start - 1])
-    wanted = np.searchsorted(surprise[: start + 1], np.linspace(0, surprise[start], N_KNOTS))
-    knots = np.unique(np.append(wanted, start)) if start >= N_KNOTS else np.arange(start + 1)
-    return x[knots], surprise[knots], float(slope)
+    slope = 1 / mean_excess if mean_excess > 1e-6 * abs(x[start]) else 1 / (x[start] - x[start - 1])
+    knots = _knots(surprise[: start + 1])
+    return _Curve(x[knots], surprise[knots], 0.0, float(slope))
+
+
+def _quantile(spectrum: Spectrum) -> _Curve:
+    """The unit Gaussian's quantile of the middle rank of each value of one column."""
+    from scipy.special import ndtri  # noqa: PLC0415 (only this kind needs it)
+
+    x = spectrum.smallest.astype(np.float64)
+    if len(x) < 2:
+        return _flat(x)
+    rank = (np.cumsum(spectrum.weight) - 0.5 * spectrum.weight) / spectrum.weight.sum()
+    normal = ndtri(rank)
+    knots = _knots(normal)
+    x, normal = x[knots], normal[knots]
+    # Beyond what was seen, the slope between the outermost knots goes on.
+    slopes = np.diff(normal) / np.diff(x)
+    return _Curve(x, normal, float(slopes[0]), float(slopes[-1]))
+
+
+def _flat(x: NDArray[np.float64]) -> _Curve:
+    return _Curve(x if len(x) else np.zeros(1), np.zeros(1), 0.0, 0.0)
+
+
+def _knots(y: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Places of at most `N_KNOTS` values along a rising curve, evenly spread, with its two ends."""
+    if len(y) <= N_KNOTS:
+        return np.arange(len(y))
+    wanted = np.searchsorted(y, np.linspace(y[0], y[-1], N_KNOTS))
+    return np.unique(np.minimum(wanted, len(y) - 1))
+
+
+_CURVES: Final[dict[str, Callable[[Spectrum], _Curve]]] = {"upper-tail": _upper_tail, "quantile": _quantile}

@@ -7,10 +7,19 @@ from pydantic import Field, PositiveInt, model_validator
 from fileset.settings import Settings
 from models.presets import PRESETS
 
-__all__ = ["ActivationName", "ScalerKind", "ScoreName", "SearchSettings", "SpaceName", "TrainingSettings", "Weighting", "Width"]
+__all__ = [
+    "ActivationName",
+    "ScalerKind",
+    "ScoreName",
+    "SearchSettings",
+    "SpaceName",
+    "TrainingSettings",
+    "Weighting",
+    "Width",
+]
 
 ActivationName: TypeAlias = Literal["relu", "tanh", "leakyrelu", "linear", "sigmoid"]
-ScalerKind: TypeAlias = Literal["standard", "minmax", "selective", "upper-tail"]
+ScalerKind: TypeAlias = Literal["standard", "minmax", "selective", "upper-tail", "log", "quantile"]
 ScoreName: TypeAlias = Literal["mse", "mae", "elbo", "kl", "mu2"]
 SpaceName: TypeAlias = Literal["report", "thesis", "wide"]
 Weighting: TypeAlias = Literal["physical", "sqrt", "unweighted"]
@@ -133,6 +142,8 @@ class SearchSettings(Settings):
         default=15, ge=2, description="epochs of the trials that survive; most end after a fraction of them"
     )
     factor: int = Field(
-        default=3, ge=2, description="of the trials of a round, one in so many goes on, for so many times longer"
+        default=3,
+        ge=2,
+        description="of the trials of a round, one in so many goes on, for so many times longer",
     )
     sweeps: PositiveInt = Field(default=1, description="how often all of Hyperband is done")
