@@ -1,48 +1,60 @@
-"""Background events from the shards of a manifest: in memory where they fit, streamed where they do not.
+"""What a model is trained on, from the shards of a manifest: in memory where it fits, ordered on disk where not.
 
-Only simulation of kind "background" is ever read here: a model has seen neither signal nor collision data.
-In memory, events are ordered by the hash of their identity, so that the sample is the same to the bit
-however the shards were cut. A stream shuffles within a bounded buffer; its order follows from the seed and
-the shards.
+Only simulation of kind "background" is read, or, if asked for, a fraction of the collision data; never signal.
+Both kinds of sample hold the same events in the same order, that of the hash of their identity, and shuffle them
+alike: scaler, batches and so the weights of a trained network are the same to the bit whether or not the events
+fit into memory, however the shards were cut, and in whatever order they are read.
 """
 
 import json
 import logging
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import partial
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fileset.exceptions import FailureError, InputError
+from fileset.exceptions import InputError
+from models.ordering import Block, block_file, order_events, ordering, transformed
+from models.reading import (
+    CHUNK_ROWS,
+    DEFAULT_FRACTIONS,
+    Kind,
+    Shard,
+    ShardReader,
+    in_order,
+    thinned,
+)
 from models.settings import Weighting
+from models.weights import Sums, TrainingWeights
 from processors.shards import read_manifest
-from processors.split import SPLITS, identity_hash, split_of
+from processors.split import SPLITS
 
 __all__ = [
     "BackgroundSample",
     "Chunk",
     "MemorySample",
     "Scaling",
-    "ShardStream",
+    "StoredSample",
     "feature_columns",
     "kept_columns",
     "open_background",
+    "shuffled",
 ]
 
 logger = logging.getLogger(__name__)
 
-IDENTITY = ("channelNumber", "runNumber", "eventNumber")
-CHUNK_ROWS = 16_384  # rows that are read, scaled or evaluated at a time
-_POWERS: dict[str, float] = {"physical": 1.0, "sqrt": 0.5, "unweighted": 0.0}
+# Chunks that are mixed at a time: of one window an epoch takes every event, in random order. Chunks are random
+# samples of all processes already (the order is that of a hash), and other ones meet in every epoch.
+WINDOW_CHUNKS: Final = 4
 
 
 class Scaling(Protocol):
@@ -64,7 +76,11 @@ class Chunk(NamedTuple):
         """Some of the events: a slice (views), a mask or an array of indices (copies)."""
         return Chunk(self.features[which], self.training_weight[which], self.weight[which])
 
-    def put(self, places: NDArray[np.intp], events: "Chunk") -> None:
+    def empty(self, n: int) -> "Chunk":
+        """Room for n such events."""
+        return Chunk(*(np.empty((n, *part.shape[1:]), part.dtype) for part in self))
+
+    def put(self, places: Any, events: "Chunk") -> None:
         """Overwrite the events at some places."""
         self.features[places] = events.features
         self.training_weight[places] = events.training_weight
@@ -72,7 +88,7 @@ class Chunk(NamedTuple):
 
 
 class BackgroundSample(Protocol):
-    """Background events of one region, split into training, validation and test."""
+    """Events of one region to train on, split into training, validation and test."""
 
     columns: list[str]
     datasets: list[str]
@@ -89,6 +105,10 @@ class BackgroundSample(Protocol):
 
     def batches(self, batch_size: int, rng: np.random.Generator) -> Iterator[Chunk]:
         """One epoch over the training split: shuffled batches of exactly `batch_size`, without the rest."""
+        ...
+
+    def close(self) -> Any:
+        """Free what the sample takes on disk."""
         ...
 
 
@@ -141,150 +161,49 @@ def kept_columns(path: Path, manifest: dict[str, Any], columns: list[str]) -> li
     return remaining
 
 
-@dataclass(frozen=True)
-class _Shard:
-    """One shard of a background dataset."""
+def shuffled(
+    n_rows: int, batch_size: int, rng: np.random.Generator, read: Callable[[int], Chunk]
+) -> Iterator[Chunk]:
+    """One epoch: random batches of exactly `batch_size` events, each event at most once, without the rest.
 
-    path: Path
-    dataset: int
-    rows: int
-    scale: float
+    The next window is mixed in a thread while the batches of one are in use.
 
-
-@dataclass(frozen=True)
-class _Reader:
-    """Reads features, weights and splits of background shards; knows no other kind."""
-
-    shards: list[_Shard]
-    columns: list[str]
-    seed: int
-
-    def open(self, shard: _Shard) -> pq.ParquetFile:
-        """The shard's file, after a look at its rows and columns."""
-        with _named_errors(shard):
-            file = pq.ParquetFile(shard.path, pre_buffer=True)
-        if file.metadata.num_rows != shard.rows:
-            msg = (
-                f"shard {shard.path} has {file.metadata.num_rows} rows where the manifest has {shard.rows}: "
-                "run the stage select again"
-            )
-            raise FailureError(msg)
-        missing = {*self.columns, *IDENTITY, "weight"} - set(file.schema_arrow.names)
-        if missing:
-            msg = f"shard {shard.path} lacks the columns {sorted(missing)}: run the stage select again"
-            raise FailureError(msg)
-        return file
-
-    def identity(self, shard: _Shard) -> tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.float64]]:
-        """Hash of the identity, index of the split and physical weight of the shard's events."""
-        with _named_errors(shard):
-            table = self.open(shard).read(columns=[*IDENTITY, "weight"])
-        return self._identity(table, shard)
-
-    def row_group(
-        self, shard: _Shard, group: int, split: str
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Features and physical weight of those events of one row group that are in a split."""
-        with _named_errors(shard):
-            table = self.open(shard).read_row_group(group, columns=[*IDENTITY, "weight", *self.columns])
-        _, index, weight = self._identity(table, shard)
-        chosen = np.flatnonzero(index == SPLITS.index(split))
-        return self._features(table, shard, chosen), weight[chosen]
-
-    def features(self, shard: _Shard) -> Iterator[NDArray[np.float32]]:
-        """Features of the shard's events, some rows at a time."""
-        with _named_errors(shard):
-            for batch in self.open(shard).iter_batches(batch_size=CHUNK_ROWS, columns=self.columns):
-                yield self._features(pa.Table.from_batches([batch]), shard, slice(None))
-
-    def _identity(
-        self, table: pa.Table, shard: _Shard
-    ) -> tuple[NDArray[np.uint64], NDArray[np.uint8], NDArray[np.float64]]:
-        identity = [table[name].to_numpy() for name in IDENTITY]
-        weight = table["weight"].to_numpy().astype(np.float64) * shard.scale
-        if not np.isfinite(weight).all():
-            msg = f"shard {shard.path} holds a weight that is not finite: run the stage select again"
-            raise FailureError(msg)
-        return identity_hash(*identity, seed=0), split_of(*identity, seed=self.seed), weight
-
-    def _features(self, table: pa.Table, shard: _Shard, rows: Any) -> NDArray[np.float32]:
-        # Column by column into rows of memory and transposed at once: six times as fast as row by row.
-        columns = np.array([table[name].to_numpy()[rows] for name in self.columns], dtype=np.float32)
-        finite = np.isfinite(columns).all(axis=1)
-        if not finite.all():
-            name = self.columns[int(np.argmin(finite))]
-            msg = f"column {name!r} of shard {shard.path} holds a value that is not finite: run select again"
-            raise FailureError(msg)
-        return np.ascontiguousarray(columns.T)
-
-
-@contextmanager
-def _named_errors(shard: _Shard) -> Iterator[None]:
-    """What Arrow cannot read becomes one sentence with the shard's name."""
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        msg = f"cannot read shard {shard.path} ({error}): run the stage select again"
-        raise FailureError(msg) from error
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """From physical to training weights.
-
-    A negative weight (higher-order generators) has no meaning for a loss: with it, reconstructing an event
-    *badly* would pay. Training therefore takes |w| times Σw/Σ|w| of the event's dataset, which keeps every
-    process' share of the background; histograms, quantiles and efficiencies keep the signs.
+    Args:
+        n_rows: events of the split.
+        batch_size: events in a batch.
+        rng: decides which chunks are mixed with one another, and the order of events.
+        read: gives a chunk, by its number.
     """
+    numbers = rng.permutation(-(-n_rows // CHUNK_ROWS))
+    windows = [numbers[start : start + WINDOW_CHUNKS] for start in range(0, len(numbers), WINDOW_CHUNKS)]
+    mixed = _mixed(windows, batch_size, rng, read)
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, mixed, None)
+        while (window := following.result()) is not None:
+            following = pool.submit(next, mixed, None)
+            for start in range(0, len(window.weight) - batch_size + 1, batch_size):
+                yield window.take(slice(start, start + batch_size))
 
-    power: float
-    ratio: NDArray[np.float64]  # Σw/Σ|w| of each dataset
-    mean: float  # over the training split, before normalisation
 
-    def __call__(self, weight: NDArray[np.float64], dataset: Any) -> NDArray[np.float32]:
-        training: NDArray[np.float64] = (np.abs(weight) * self.ratio[dataset]) ** self.power / self.mean
-        return training.astype(np.float32)
-
-
-class _Sums:
-    """Events, Σw, Σ|w| and Σ|w|^p for each dataset and split."""
-
-    def __init__(self, n_datasets: int, power: float) -> None:
-        self.power = power
-        self.table = np.zeros((4, n_datasets, len(SPLITS)))
-
-    def add(self, dataset: Any, split: NDArray[np.uint8], weight: NDArray[np.float64]) -> None:
-        cell = np.asarray(dataset) * len(SPLITS) + split.astype(np.intp)
-        size = np.abs(weight)
-        for index, summand in enumerate((np.ones_like(weight), weight, size, size**self.power)):
-            self.table[index].flat += np.bincount(cell, weights=summand, minlength=self.table[index].size)
-
-    def rows(self) -> dict[str, int]:
-        return {name: int(n) for name, n in zip(SPLITS, self.table[0].sum(axis=0), strict=True)}
-
-    def sumw(self) -> dict[str, float]:
-        return {name: float(s) for name, s in zip(SPLITS, self.table[1].sum(axis=0), strict=True)}
-
-    def weights(self, region: str) -> _Weights:
-        """The map to training weights.
-
-        Raises:
-            InputError: there is nothing to train on, or it has no positive weight.
-        """
-        rows = self.rows()
-        if not rows["train"] or not rows["validation"]:
-            msg = (
-                f"region {region} has {rows['train']} background events to train on and "
-                f"{rows['validation']} to validate with where each needs one: give a larger fileset"
-            )
-            raise InputError(msg)
-        sumw, sumabs = self.table[1].sum(axis=1), self.table[2].sum(axis=1)
-        ratio = np.divide(np.maximum(sumw, 0), sumabs, out=np.zeros_like(sumw), where=sumabs > 0)
-        mean = float(self.table[3, :, 0] @ ratio**self.power) / rows["train"]
-        if not mean > 0:
-            msg = f"the background simulation of region {region} has no positive sum of weights to train with"
-            raise InputError(msg)
-        return _Weights(self.power, ratio, mean)
+def _mixed(
+    windows: list[NDArray[np.intp]], batch_size: int, rng: np.random.Generator, read: Callable[[int], Chunk]
+) -> Iterator[Chunk]:
+    """Windows in random order; what is less than a batch at the end of one comes first in the next."""
+    rest = 0
+    window: Chunk | None = None
+    for numbers in windows:
+        chunks = [read(int(number)) for number in numbers]
+        n = sum(len(chunk.weight) for chunk in chunks)
+        last, window = window, chunks[0].empty(rest + n)
+        if last is not None and rest:
+            window.put(slice(rest), last.take(slice(len(last.weight) - rest, None)))
+        places = rest + rng.permutation(n)
+        start = 0
+        for chunk in chunks:
+            window.put(places[start : start + len(chunk.weight)], chunk)
+            start += len(chunk.weight)
+        rest = len(window.weight) % batch_size
+        yield window
 
 
 @dataclass
@@ -305,168 +224,164 @@ class MemorySample:
 
     def chunks(self, split: str) -> Iterator[Chunk]:
         """All events of a split in fixed order, as views."""
-        whole = self.arrays[split]
-        for start in range(0, len(whole.weight), CHUNK_ROWS):
-            yield whole.take(slice(start, start + CHUNK_ROWS))
+        return (self._chunk(split, number) for number in range(-(-self.rows[split] // CHUNK_ROWS)))
 
     def batches(self, batch_size: int, rng: np.random.Generator) -> Iterator[Chunk]:
-        """One epoch over the training split in random order; see `BackgroundSample`."""
-        train = self.arrays["train"]
-        order = rng.permutation(len(train.weight))
-        for start in range(0, len(order) - batch_size + 1, batch_size):
-            yield train.take(order[start : start + batch_size])
+        """One epoch over the training split in random order; see `shuffled`."""
+        return shuffled(self.rows["train"], batch_size, rng, partial(self._chunk, "train"))
+
+    def close(self) -> None:
+        """Nothing is left to do."""
+
+    def _chunk(self, split: str, number: int) -> Chunk:
+        return self.arrays[split].take(slice(number * CHUNK_ROWS, (number + 1) * CHUNK_ROWS))
 
 
 @dataclass
-class ShardStream:
-    """A sample that stays on disk: row groups in random order, shuffled in a buffer of events."""
+class StoredSample:
+    """A sample that lies on disk in the order of the hash of the events' identity; gone when it is closed."""
 
     columns: list[str]
     datasets: list[str]
     rows: dict[str, int]
     sumw: dict[str, float]
-    reader: _Reader = field(repr=False)
-    weights: _Weights = field(repr=False)
-    buffer_rows: int
-    readers: int = 2
-    scaler: Scaling | None = None
-    groups: list[tuple[_Shard, int]] = field(default_factory=list, repr=False)
+    files: dict[str, Path] = field(repr=False)
+    weights: TrainingWeights = field(repr=False)
+
+    def __post_init__(self) -> None:
+        self.close = weakref.finalize(self, shutil.rmtree, self.files["train"].parent, ignore_errors=True)
 
     def scale(self, scaler: Scaling) -> None:
-        """Scale features as they are read."""
-        self.scaler = scaler
+        """Scale all features: once, in a new copy, since some scalings cost more than reading."""
+        for path in self.files.values():
+            transformed(path, scaler.transform)
 
     def chunks(self, split: str) -> Iterator[Chunk]:
-        """All events of a split, in the order of the shards' paths."""
-        yield from self._read(split, self._row_groups())
+        """All events of a split in fixed order."""
+        with block_file(self.files[split]) as file:
+            yield from in_order(lambda number: self._chunk(file[number]), range(len(file)), threads=2)
 
     def batches(self, batch_size: int, rng: np.random.Generator) -> Iterator[Chunk]:
-        """One epoch over the training split; see `BackgroundSample`."""
-        groups = self._row_groups()
-        shuffled = [groups[index] for index in rng.permutation(len(groups))]
-        size = max(min(self.buffer_rows, self.rows["train"]), 2 * batch_size)
-        pool = Chunk(
-            np.empty((size, len(self.columns)), np.float32), np.empty(size, np.float32), np.empty(size)
-        )
-        free, order, used = np.arange(size), rng.permutation(size), 0
-        for chunk in self._read("train", shuffled):
-            start = 0
-            while start < len(chunk.weight):
-                slots = free[: len(chunk.weight) - start]
-                pool.put(slots, chunk.take(slice(start, start + len(slots))))
-                start, free = start + len(slots), free[len(slots) :]
-                if len(free):
-                    continue
-                # Full: a random batch leaves and makes room. Newcomers wait for the next permutation, which
-                # comes when half of the places were emptied, so that events of distant row groups meet.
-                if used + batch_size > max(size // 2, batch_size):
-                    order, used = rng.permutation(size), 0
-                free = order[used : used + batch_size]
-                used += batch_size
-                yield pool.take(free)
-        rest = rng.permutation(np.setdiff1d(np.arange(size), free))
-        for start in range(0, len(rest) - batch_size + 1, batch_size):
-            yield pool.take(rest[start : start + batch_size])
+        """One epoch over the training split in random order; see `shuffled`."""
+        with block_file(self.files["train"]) as file:
+            yield from shuffled(self.rows["train"], batch_size, rng, lambda number: self._chunk(file[number]))
 
-    def _row_groups(self) -> list[tuple[_Shard, int]]:
-        if not self.groups:
-            self.groups = [
-                (shard, group)
-                for shard in self.reader.shards
-                for group in range(self.reader.open(shard).metadata.num_row_groups)
-            ]
-        return self.groups
-
-    def _read(self, split: str, groups: list[tuple[_Shard, int]]) -> Iterator[Chunk]:
-        """Read ahead in threads (Arrow releases the interpreter's lock), in the order of `groups`."""
-        with ThreadPoolExecutor(self.readers) as pool:
-            tasks = iter(groups)
-            pending: deque[Future[Chunk]] = deque(
-                pool.submit(self._load, split, *task) for task in islice(tasks, self.readers)
-            )
-            while pending:
-                chunk = pending.popleft().result()
-                pending.extend(pool.submit(self._load, split, *task) for task in islice(tasks, 1))
-                if len(chunk.weight):
-                    yield chunk
-
-    def _load(self, split: str, shard: _Shard, group: int) -> Chunk:
-        features, weight = self.reader.row_group(shard, group, split)
-        if self.scaler is not None and len(features):
-            features = self.scaler.transform(features)
-        return Chunk(features, self.weights(weight, shard.dataset), weight)
+    def _chunk(self, block: Block) -> Chunk:
+        return Chunk(block.features, self.weights(block.weight, block.dataset), block.weight)
 
 
 def open_background(
-    path: Path, *, columns: list[str], seed: int, weighting: Weighting = "physical", memory_mb: int = 4096
-) -> MemorySample | ShardStream:
-    """The background events of a manifest, in memory if they fit into the budget and streamed otherwise.
+    path: Path,
+    *,
+    columns: list[str],
+    seed: int,
+    weighting: Weighting = "physical",
+    memory_mb: int = 4096,
+    kind: Kind = "background",
+    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
+    max_train_events: int | None = None,
+    max_validation_events: int | None = None,
+    scratch: Path | None = None,
+) -> MemorySample | StoredSample:
+    """The events of a manifest to train on, in memory if they fit into the budget and on disk otherwise.
 
     Args:
         path: `manifest.json` of one region's shards.
         columns: feature columns, in order.
-        seed: of the split into training, validation and test.
+        seed: of the split into training, validation and test, and of subsamples.
         weighting: how training weights follow from physical ones.
-        memory_mb: what features may take [MB].
+        memory_mb: what features may take [MB]; it changes where events are, and nothing else.
+        kind: of the datasets: background simulation, or collision data, whose test split is not even read.
+        fractions: of train, validation and test.
+        max_train_events: more are thinned to a random subsample, see `models.reading.thinned`.
+        max_validation_events: likewise.
+        scratch: directory for the ordered copy of what does not fit; by default the system's for temporary files.
 
     Raises:
-        InputError: there is no background to train on.
-        FailureError: a shard is missing or differs from the manifest.
+        InputError: there is nothing to train on.
+        FailureError: a shard is missing or differs from the manifest, or the disk has not enough room.
     """
     manifest = read_manifest(path)
-    background = {
-        name: dataset for name, dataset in manifest["datasets"].items() if dataset["kind"] == "background"
-    }
-    names = sorted(background)
-    shards = [
-        _Shard(
-            path=Path(path).parent / entry["path"],
-            dataset=names.index(entry["dataset"]),
-            rows=int(entry["rows"]),
-            scale=float(background[entry["dataset"]].get("scale", 1.0)),
-        )
-        for entry in sorted(manifest["shards"], key=lambda entry: str(entry["path"]))
-        if entry["dataset"] in background
-    ]
-    if not shards:
-        msg = f"region {manifest['region']} selected no background simulation: there is nothing to train on"
-        raise InputError(msg)
-    reader = _Reader(shards, columns, seed)
-    sums = _Sums(len(names), _POWERS[weighting])
-    size_mb = sum(shard.rows for shard in shards) * len(columns) * 4 / 1e6
+    names, shards = _shards(Path(path), manifest, kind)
+    reader = ShardReader(shards, columns, seed, fractions)
+    limits = (max_train_events, max_validation_events, 0 if kind == "data" else None)
+    n_rows = sum(shard.rows for shard in shards)
+    if any(limit is not None for limit in limits):
+        reader, n_rows = thinned(reader, limits)
+    sums = Sums(len(names), weighting)
+    size_mb = n_rows * len(columns) * 4 / 1e6
     if size_mb <= memory_mb:
         return _in_memory(reader, names, sums, region=manifest["region"])
-    for shard in shards:
-        _, split, weight = reader.identity(shard)
-        sums.add(shard.dataset, split, weight)
-    buffer_rows = max(1, int(memory_mb * 1e6 / (4 * len(columns))))
-    logger.info("streaming %.0f MB of features through a buffer of %d events", size_mb, buffer_rows)
-    return ShardStream(
-        columns, names, sums.rows(), sums.sumw(), reader, sums.weights(manifest["region"]), buffer_rows
-    )
+    if scratch is not None:
+        Path(scratch).mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(prefix="events-", dir=scratch))
+    logger.info("%.0f MB of features are ordered on disk in %s", size_mb, directory)
+    try:
+        files = order_events(reader, directory, sums, n_rows=n_rows, memory=memory_mb * 1e6)
+        return StoredSample(
+            columns,
+            names,
+            sums.rows(),
+            sums.sumw(),
+            dict(zip(SPLITS, files, strict=True)),
+            sums.weights(manifest["region"]),
+        )
+    except BaseException:  # an interrupt too must not leave gigabytes behind
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
 
 
-def _in_memory(reader: _Reader, names: list[str], sums: _Sums, *, region: str) -> MemorySample:
-    """Read identities first and features second, straight to their final place."""
-    found = [reader.identity(shard) for shard in reader.shards]
-    identity, split, weight = (np.concatenate(part) for part in zip(*found, strict=True))
-    dataset = np.repeat(
-        np.array([shard.dataset for shard in reader.shards], dtype=np.intp),
-        [shard.rows for shard in reader.shards],
+def _shards(path: Path, manifest: dict[str, Any], kind: Kind) -> tuple[list[str], list[Shard]]:
+    """Names of the datasets of a kind, and their shards."""
+    chosen = {name: dataset for name, dataset in manifest["datasets"].items() if dataset["kind"] == kind}
+    names = sorted(chosen)
+    shards = [
+        Shard(
+            path=path.parent / entry["path"],
+            dataset=names.index(entry["dataset"]),
+            rows=int(entry["rows"]),
+            scale=float(chosen[entry["dataset"]].get("scale", 1.0)),
+        )
+        for entry in sorted(manifest["shards"], key=lambda entry: str(entry["path"]))
+        if entry["dataset"] in chosen
+    ]
+    if not shards:
+        what = {"background": "background simulation", "data": "collision data"}[kind]
+        msg = f"region {manifest['region']} selected no {what}: there is nothing to train on"
+        raise InputError(msg)
+    return names, shards
+
+
+def _in_memory(reader: ShardReader, names: list[str], sums: Sums, *, region: str) -> MemorySample:
+    found = list(in_order(reader.events, reader.shards))
+    used = [reader.used(events) for events in found]
+    key, split, _, weight = (
+        np.concatenate(parts)
+        for parts in zip(*(events.take(of) for events, of in zip(found, used, strict=True)), strict=True)
     )
-    # By split first; an event that is there twice is ordered by what else is known of it.
-    order = np.lexsort((weight, dataset, identity, split))
-    sums.add(dataset[order], split[order], weight[order])
-    training_weight = sums.weights(region)(weight, dataset)
+    counts = [int(of.sum()) for of in used]
+    dataset = np.repeat(np.array([shard.dataset for shard in reader.shards], dtype=np.int32), counts)
+    order = ordering(key, split, dataset, weight)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     features = np.empty((len(order), len(reader.columns)), dtype=np.float32)
-    start = 0
-    for shard in reader.shards:
-        for part in reader.features(shard):
-            features[place[start : start + len(part)]] = part
-            start += len(part)
-    whole = Chunk(features, training_weight[order], weight[order])
-    edges = np.cumsum([0, *sums.rows().values()])
+
+    def fill(number: int) -> None:
+        seen, row = 0, starts[number]
+        for part in reader.features(reader.shards[number]):
+            rows = part[used[number][seen : seen + len(part)]]
+            features[place[row : row + len(rows)]] = rows
+            seen, row = seen + len(part), row + len(rows)
+
+    starts = [0, *accumulate(counts)]
+    for _ in in_order(fill, range(len(counts))):
+        pass
+    dataset, weight, split = dataset[order], weight[order], split[order]
+    edges = np.searchsorted(split, np.arange(len(SPLITS) + 1))
+    for number in range(len(SPLITS)):
+        for start in range(edges[number], edges[number + 1], CHUNK_ROWS):
+            rows = slice(start, min(start + CHUNK_ROWS, edges[number + 1]))
+            sums.add(dataset[rows], number, weight[rows])
+    whole = Chunk(features, sums.weights(region)(weight, dataset), weight)
     arrays = {name: whole.take(slice(edges[index], edges[index + 1])) for index, name in enumerate(SPLITS)}
     return MemorySample(reader.columns, names, sums.rows(), sums.sumw(), arrays)

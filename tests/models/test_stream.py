@@ -1,4 +1,5 @@
 import json
+import shutil
 from itertools import pairwise
 
 import numpy as np
@@ -6,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fileset.exceptions import FailureError, InputError
-from models.stream import MemorySample, ShardStream, feature_columns, open_background
+from models.stream import MemorySample, StoredSample, feature_columns, open_background
 from processors.shards import read_manifest
 from processors.split import SPLITS, split_of
 
@@ -18,11 +19,18 @@ def _open(manifest, features, **options):
 
 
 @pytest.fixture
-def stream(manifest, features):
-    """A stream with a buffer far smaller than the sample."""
-    sample = _open(manifest, features, memory_mb=0)
-    sample.buffer_rows = 900
-    return sample
+def small_chunks(monkeypatch):
+    """Blocks and windows far smaller than the sample."""
+    for module in ("models.reading", "models.ordering", "models.stream"):
+        monkeypatch.setattr(f"{module}.CHUNK_ROWS", 200)
+
+
+@pytest.fixture
+def stream(manifest, features, tmp_path, small_chunks):
+    """A sample that does not fit into memory."""
+    sample = _open(manifest, features, memory_mb=0, scratch=tmp_path / "scratch")
+    yield sample
+    sample.close()
 
 
 def test_signal_and_collision_data_are_never_read(manifest, samples, features):
@@ -90,31 +98,145 @@ def test_negative_weights_train_with_their_size_and_leave_each_process_its_sum(
 def test_an_epoch_uses_every_event_at_most_once_and_leaves_out_less_than_a_batch(manifest, features, stream):
     memory = _open(manifest, features)
     assert isinstance(memory, MemorySample)
-    assert isinstance(stream, ShardStream)
+    assert isinstance(stream, StoredSample)
     everything = {tuple(row) for row in memory.arrays["train"].features}
     for sample in (memory, stream):
-        batches = list(sample.batches(128, np.random.default_rng(0)))
-        rows = [tuple(row) for batch in batches for row in batch.features]
-        assert {len(batch.weight) for batch in batches} == {128}
-        assert len(set(rows)) == len(rows) > sample.rows["train"] - 128
-        assert set(rows) <= everything
+        for batch_size in (128, 1500):
+            batches = list(sample.batches(batch_size, np.random.default_rng(0)))
+            rows = [tuple(row) for batch in batches for row in batch.features]
+            assert {len(batch.weight) for batch in batches} == {batch_size}
+            assert len(set(rows)) == len(rows) > sample.rows["train"] - batch_size
+            assert set(rows) <= everything
 
 
-def test_a_stream_holds_the_same_events_as_memory(manifest, features, stream):
+def _everything(sample):
+    """All that a fit ever sees of a sample: its chunks in order, and the batches of two epochs."""
+    chunks = [chunk for split in SPLITS for chunk in sample.chunks(split)]
+    batches = [
+        batch for epoch in range(2) for batch in sample.batches(128, np.random.default_rng((SEED, epoch)))
+    ]
+    return [sample.rows, sample.sumw], [part for chunk in chunks + batches for part in chunk]
+
+
+@pytest.mark.parametrize("weighting", ["physical", "sqrt"])
+def test_on_disk_a_sample_is_the_same_to_the_bit_as_in_memory_however_shards_were_cut(
+    tmp_path, shard_writer, samples, features, small_chunks, weighting, monkeypatch
+):
+    cuts = [{"chunk": 700}, {"chunk": 64, "reverse": True}, {"chunk": 5000, "row_group": 333}]
+    manifests = [shard_writer(tmp_path / str(index), samples, **cut) for index, cut in enumerate(cuts)]
+    numbers, arrays = _everything(_open(manifests[0], features, weighting=weighting))
+    for manifest in manifests:
+        stored = _open(manifest, features, weighting=weighting, memory_mb=0, scratch=tmp_path)
+        found, parts = _everything(stored)
+        stored.close()
+        assert found == numbers
+        for one, other in zip(arrays, parts, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_neither_memory_nor_threads_change_the_order_on_disk(
+    manifest, features, tmp_path, small_chunks, monkeypatch
+):
+    found = []
+    for buckets, threads in ((1, 1), (7, 3)):
+        monkeypatch.setattr("models.ordering._MOST_BUCKETS", buckets)
+        monkeypatch.setattr("models.reading.cores", lambda threads=threads: threads)
+        stored = _open(manifest, features, memory_mb=0, scratch=tmp_path)
+        found.append(_everything(stored)[1])
+        stored.close()
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_scaling_on_disk_and_in_memory_is_the_same(manifest, features, stream):
+    class Halves:
+        @staticmethod
+        def transform(features):
+            return features / 2 - 1
+
     memory = _open(manifest, features)
-    assert stream.rows == memory.rows
-    for split in SPLITS:
-        rows = np.concatenate([np.column_stack(chunk) for chunk in stream.chunks(split)])
-        expected = np.column_stack(memory.arrays[split])
-        np.testing.assert_allclose(rows[np.lexsort(rows.T)], expected[np.lexsort(expected.T)], rtol=1e-6)
+    memory.scale(Halves)
+    stream.scale(Halves)
+    for one, other in zip(_everything(memory)[1], _everything(stream)[1], strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
-def test_a_stream_mixes_shards_and_repeats_for_a_seed(stream):
+def test_batches_mix_shards_and_processes_and_repeat_for_a_seed(manifest, samples, features, stream):
     first, again, other = (
         next(iter(stream.batches(128, np.random.default_rng(seed)))).features for seed in (3, 3, 4)
     )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+    harder = {tuple(row) for row in np.column_stack([samples["2.ttbar"][2][name] for name in features])}
+    # A third of all events is of the second process: of 128 events 43, give or take five.
+    assert 20 < sum(tuple(row) in harder for row in first) < 66
+
+
+def test_what_lies_on_disk_is_gone_when_the_sample_is_closed_or_could_not_be_made(
+    manifest, features, tmp_path, monkeypatch
+):
+    scratch = tmp_path / "scratch"
+    sample = _open(manifest, features, memory_mb=0, scratch=scratch)
+    assert len(list(scratch.rglob("*.arrow"))) == 3
+    sample.close()
+    assert list(scratch.iterdir()) == []
+    (manifest.parent / "2.ttbar" / "a700.parquet").write_bytes(b"no parquet")
+    with pytest.raises(FailureError, match=r"a700\.parquet"):
+        _open(manifest, features, memory_mb=0, scratch=scratch)
+    assert list(scratch.iterdir()) == []
+
+
+def test_a_disk_without_room_is_named_with_what_helps(manifest, features, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(FailureError, match=r"needs about .* GB.*training\.scratch"):
+        _open(manifest, features, memory_mb=0, scratch=tmp_path / "scratch")
+
+
+def _members(sample):
+    return {
+        split: {tuple(row) for chunk in sample.chunks(split) for row in chunk.features} for split in SPLITS
+    }
+
+
+def test_a_subsample_is_drawn_by_the_identity_of_events(
+    tmp_path, shard_writer, samples, features, small_chunks
+):
+    limits = {"max_train_events": 1000, "max_validation_events": 300}
+    cuts = [{"chunk": 700}, {"chunk": 64, "reverse": True}]
+    first, other = (shard_writer(tmp_path / str(index), samples, **cut) for index, cut in enumerate(cuts))
+    sample = _open(first, features, **limits)
+    assert sample.rows["train"] == 1000
+    assert sample.rows["validation"] == 300
+    everything, thinned = _members(_open(first, features)), _members(sample)
+    assert all(thinned[split] <= everything[split] for split in SPLITS)
+    assert thinned["test"] == everything["test"]
+    stored = _open(other, features, memory_mb=0, scratch=tmp_path, **limits)
+    for one, same in zip(_everything(sample)[1], _everything(stored)[1], strict=True):
+        np.testing.assert_array_equal(one, same)
+    stored.close()
+    # A larger subsample holds the smaller one; both processes keep their share.
+    assert thinned["train"] <= _members(_open(first, features, max_train_events=2000))["train"]
+    share = sum(row[0] in samples["2.ttbar"][2]["met_et"] for row in thinned["train"]) / 1000
+    assert share == pytest.approx(1 / 3, abs=0.06)
+
+
+def test_of_collision_data_the_fraction_that_is_kept_for_the_search_is_not_even_read(
+    manifest, samples, features
+):
+    fractions = (0.4, 0.1, 0.5)
+    sample = _open(manifest, features, kind="data", fractions=fractions)
+    assert sample.datasets == ["data_A"]
+    events = samples["data_A"][2]
+    split = split_of(
+        *(events[name] for name in ("channelNumber", "runNumber", "eventNumber")),
+        seed=SEED,
+        fractions=fractions,
+    )
+    assert sample.rows == {
+        "train": np.sum(split == 0), "validation": np.sum(split == 1), "test": 0
+    }  # fmt: skip
+    assert len(sample.arrays["test"].weight) == 0
 
 
 def _edit(manifest, change):
