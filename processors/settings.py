@@ -6,7 +6,7 @@ Nothing heavy is imported here: the command line reads settings before it knows 
 import os
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,7 @@ __all__ = [
     "LeptonSettings",
     "RMMSettings",
     "RegionSettings",
+    "SiteSettings",
     "WeightSettings",
 ]
 
@@ -184,6 +185,66 @@ class ComparisonSettings(Settings):
     )
 
 
+class SiteSettings(Settings):
+    """A place where Dask workers run; what is null is left to its preset, to Dask's configuration or to the place.
+
+    Secrets have no place here: passwords, tokens and certificates stay in Dask's own configuration.
+    """
+
+    like: str | None = Field(default=None, description="site whose settings hold where nothing else is said")
+    kind: Literal["local", "scheduler", "gateway", "slurm", "htcondor"] | None = Field(
+        default=None, description="how workers are got: started here, found at a scheduler, asked for as jobs"
+    )
+    about: str | None = Field(default=None, description="what a person should know of it")
+    cores: int | None = Field(
+        default=None, ge=1, description="cores of a job, each for a worker with one thread"
+    )
+    memory: str | None = Field(default=None, description="memory of a job, such as 3GB")
+    disk: str | None = Field(default=None, description="scratch space of a job, such as 10GB")
+    walltime: str | None = Field(
+        default=None, pattern=r"^(\d+-)?\d{1,3}:\d{2}:\d{2}$", description="time of a job, hh:mm:ss"
+    )
+    image: str | None = Field(default=None, description="container image that workers run in")
+    queue: str | None = Field(default=None, description="queue or partition")
+    account: str | None = Field(default=None, description="account or accounting group that is charged")
+    minimum: int | None = Field(
+        default=None, ge=1, description="workers kept at least; none at all would never come back"
+    )
+    maximum: int | None = Field(default=None, ge=1, description="workers asked for at most")
+    wait: int | None = Field(default=None, ge=1, description="seconds that the first worker is waited for")
+    address: str | None = Field(
+        default=None, description="of the Dask scheduler or of the dask-gateway server"
+    )
+    cluster: str | None = Field(
+        default=None, description="name of a running cluster of the gateway to join, instead of a new one"
+    )
+    options: dict[str, str | int | float | bool] | None = Field(
+        default=None, description="further options of a new cluster that the gateway offers"
+    )
+    interface: str | None = Field(
+        default=None, description="network interface that scheduler and workers use"
+    )
+    port: int | None = Field(default=None, ge=1, le=65535, description="port of the scheduler")
+    worker_ports: str | None = Field(
+        default=None,
+        pattern=r"^\d+(:\d+)?$",
+        description="port of workers, or first:last, that a firewall allows",
+    )
+    directives: dict[str, str] | None = Field(
+        default=None, description="further lines of the job's description: option -> value"
+    )
+    submit: tuple[str, ...] | None = Field(
+        default=None, description="further arguments of the command that submits a job"
+    )
+    prologue: tuple[str, ...] | None = Field(
+        default=None,
+        description="shell commands before a worker starts, such as those that set an environment up",
+    )
+    python: str | None = Field(default=None, description="command of the Python that workers run with")
+    log_directory: str | None = Field(default=None, description="directory that jobs write what they say to")
+    local_directory: str | None = Field(default=None, description="scratch directory of workers")
+
+
 class ExecutionSettings(Settings):
     """Where and how the work is done; results do not depend on it."""
 
@@ -193,6 +254,17 @@ class ExecutionSettings(Settings):
     workers: int | None = Field(default=None, ge=1, description="processes; by default one for each core")
     scheduler: str | None = Field(
         default=None, description="address of a running Dask scheduler, tcp://... or tls://..."
+    )
+    site: str | None = Field(
+        default=None,
+        description="a place where Dask workers run: local, coffea-casa, gateway, slurm, htcondor, "
+        "lxplus, or one of `sites`",
+    )
+    sites: dict[str, SiteSettings] = Field(
+        default_factory=dict, description="further sites by name, or other settings for those that are known"
+    )
+    site_options: SiteSettings = Field(
+        default=SiteSettings(), description="what is different at the site this time"
     )
     backend: Literal["coffea", "dask-awkward"] = Field(
         default="coffea",
@@ -205,6 +277,16 @@ class ExecutionSettings(Settings):
         default=60, ge=1, description="seconds that a server of files may take to answer one request"
     )
     chunksize: int = Field(default=100_000, ge=1, description="events in a chunk, about")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_cluster_is_one_of_dask(cls, content: Any) -> Any:
+        # `config init` writes `executor: iterative`; who names a site beside it wants the site.
+        if not isinstance(content, dict) or not (content.get("site") or content.get("scheduler")):
+            return content
+        if content.get("executor", "iterative") != "iterative":
+            return content
+        return {**content, "executor": "dask"}
 
     @property
     def n_workers(self) -> int:

@@ -2,18 +2,24 @@
 
 import logging
 import multiprocessing
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
-from typing import Any, Self, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from coffea.processor.executor import ExecutorBase
 
-from fileset.exceptions import FailureError, InputError
-from processors.execution import cause_of
-from processors.progress import Watch, WatchedDask, WatchedFutures, WatchedIterative
+from fileset.exceptions import InputError
+from processors.dispatch import DaskChunks, IterativeChunks, PoolChunks
+from processors.progress import Watch
 from processors.settings import ExecutionSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from processors.readiness import Look
 
 __all__ = ["Workers"]
 
@@ -23,16 +29,23 @@ logger = logging.getLogger(__name__)
 class Workers:
     """The workers of one run: started when first needed, shared by all stages, stopped at the end.
 
-    A context manager. Stages ask it for coffea executors, everything else for a `map`.
+    A context manager. Stages ask it for coffea executors, everything else for a `map`. Before the first task it looks
+    whether a Dask cluster is fit for it.
     """
 
     def __init__(self, settings: ExecutionSettings, watch: Watch | None = None) -> None:
-        if settings.scheduler is not None and settings.executor != "dask":
-            message = f"a scheduler ({settings.scheduler}) needs the executor dask, not {settings.executor}"
-            raise InputError(message)
+        for what, given in (
+            ("a scheduler", settings.scheduler),
+            ("a site", settings.site),
+            ("a performance report", settings.performance_report),
+        ):
+            if given is not None and settings.executor != "dask":
+                message = f"{what} ({given}) needs the executor dask, not {settings.executor}"
+                raise InputError(message)
         self.settings = settings
         self.watch = watch or Watch()
         self._stack = ExitStack()
+        self._looks: list[Look] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -49,48 +62,94 @@ class Workers:
     @cached_property
     def _client(self) -> Any:
         import dask  # noqa: PLC0415 - only where Dask is used
-        from distributed import Client, LocalCluster  # noqa: PLC0415
 
-        address = self.settings.scheduler
+        from processors.sites import connected  # noqa: PLC0415
+
         # Workers that stop in the right order still complain; what matters comes back as an exception.
         with dask.config.set({"logging.distributed": "critical"}):
             logging.getLogger("distributed").setLevel(logging.CRITICAL)
-            if address is None:
-                address = self._stack.enter_context(
-                    LocalCluster(
-                        n_workers=self.settings.n_workers,
-                        threads_per_worker=1,
-                        host="127.0.0.1",
-                        dashboard_address="127.0.0.1:0",
-                        silence_logs=logging.CRITICAL,
-                    )
-                )
-            try:
-                client = self._stack.enter_context(Client(address, timeout="30s"))
-            except (OSError, ValueError) as error:
-                message = f"no Dask scheduler answers at {address}: {cause_of(error)}"
-                raise FailureError(message) from error
+            client = self._stack.enter_context(connected(self.settings))
         logger.info("Dask dashboard: %s", client.dashboard_link)
+        if self.settings.performance_report is not None:
+            self._stack.enter_context(_performance_report(self.settings.performance_report))
         return client
 
-    def executor(self, description: str) -> ExecutorBase:
-        """A coffea executor; the description stands beside its progress bar.
+    @property
+    def client(self) -> Any:
+        """The Dask client, started when first asked for; None where no Dask is used."""
+        return self._client if self.settings.executor == "dask" else None
 
-        It tries nothing again but what a Dask worker took with it when it died: `run_chunks` does.
+    def look_first(
+        self,
+        *,
+        output: Path | None = None,
+        inputs: Mapping[str, str] | None = None,
+        scoring: bool = False,
+    ) -> "list[Look]":
+        """Looks whether a Dask cluster is fit for the run, once; later calls give the same answer.
+
+        Args:
+            output: directory that every worker will write to.
+            inputs: dataset -> a file of it that a worker must be able to read.
+            scoring: models will be used, so their library must be there.
+
+        Returns:
+            What was seen; nothing where no Dask is used.
+
+        Raises:
+            NotReadyError: something is missing; it says everything that is.
         """
-        if self.settings.executor == "dask":
-            return WatchedDask(client=self._client, retries=1, desc=description, watch=self.watch)
-        if self.settings.executor == "futures":
-            # Merged by the pool, in batches of batches: this process would unpack and pack all of it for every chunk.
-            return WatchedFutures(
-                pool=self._pool, retries=0, merging=True, desc=description, watch=self.watch
+        from processors.readiness import check_workers  # noqa: PLC0415 - only where Dask is used
+
+        if self._looks is None and self.settings.executor == "dask":
+            self._looks = check_workers(
+                self._client, output=output, inputs=inputs, scoring=scoring, timeout=self.settings.timeout
             )
-        return WatchedIterative(retries=0, desc=description, watch=self.watch)
+        return self._looks or []
+
+    def executor(self, description: str) -> ExecutorBase:
+        """A coffea executor; the description stands beside its progress bar, and `run_chunks` tries again."""
+        if self.settings.executor == "dask":
+            self.look_first()
+            return DaskChunks(client=self._client, desc=description, watch=self.watch)
+        if self.settings.executor == "futures":
+            return PoolChunks(
+                pool=self._pool,
+                workers=self.settings.n_workers,
+                renew=self._new_pool,
+                desc=description,
+                watch=self.watch,
+            )
+        return IterativeChunks(desc=description, watch=self.watch)
+
+    def _new_pool(self, broken: Executor) -> ProcessPoolExecutor:
+        """A pool in place of one that broke when a process of it died."""
+        if self._pool is broken:
+            del self._pool
+        return self._pool
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
         """Like the builtin `map`, by the workers; results keep their order."""
         if self.settings.executor == "dask":
+            self.look_first()
             return cast("list[Any]", self._client.gather(self._client.map(function, list(items), pure=False)))
         if self.settings.executor == "futures":
             return self._pool.map(function, items)
         return map(function, items)
+
+
+@contextmanager
+def _performance_report(path: Path) -> "Iterator[None]":
+    """Dask's own report of all that its workers do meanwhile; a cluster that is lost at the end leaves none."""
+    from distributed import performance_report  # noqa: PLC0415 - only where Dask is used
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    report = performance_report(filename=str(path))
+    report.__enter__()
+    try:
+        yield
+    finally:
+        try:
+            report.__exit__(None, None, None)
+        except (OSError, ValueError, RuntimeError, TimeoutError) as error:
+            logger.warning("no performance report could be written: %s", error)
