@@ -1,0 +1,18 @@
+"""How the documentation is built: `make docs`."""
+
+import importlib.metadata
+
+project = "collider-anomalies"
+author = "the collider-anomalies authors"
+copyright = "2026, the collider-anomalies authors"  # noqa: A001 - Sphinx' name
+release = importlib.metadata.version("collider-anomalies")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+# Imported by the modules that are documented, and slow to load or made in another language.
+autodoc_mock_imports = ["ROOT", "pythia8", "XRootD", "dask_gateway", "dask_jobqueue"]
+html_theme = "furo"
+html_title = "collider-anomalies"
