@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 from keras import ops
 
 from models import backend
@@ -95,7 +96,7 @@ def build(settings: TrainingSettings, n_inputs: int, *, seed: int = 0) -> keras.
     Args:
         settings: widths, activations, penalties and kind.
         n_inputs: number of columns k.
-        seed: of the VAE's latent draws; fresh weights follow Keras' global seed.
+        seed: of fresh weights and of the VAE's latent draws.
     """
     inputs = keras.Input((n_inputs,), name="inputs")
     hidden = inputs
@@ -107,8 +108,17 @@ def build(settings: TrainingSettings, n_inputs: int, *, seed: int = 0) -> keras.
             break
         hidden = _dense(hidden, width, activation, settings, n_inputs, name=f"encoder_{index + 1}")
     if settings.kind == "vae":
-        return _variational(inputs, hidden, settings, n_inputs, seed)
-    return keras.Model(inputs, _decode(hidden, settings, n_inputs), name="autoencoder")
+        return _initialised(_variational(inputs, hidden, settings, n_inputs, seed), seed)
+    return _initialised(keras.Model(inputs, _decode(hidden, settings, n_inputs), name="autoencoder"), seed)
+
+
+def _initialised(model: keras.Model, seed: int) -> keras.Model:
+    """Weights from the seed alone: Keras' own come from a global generator that any thread may draw from."""
+    for place, layer in enumerate(model.layers):
+        if isinstance(layer, keras.layers.Dense) and layer.name != "latent_log_variance":
+            own = int(np.random.default_rng((seed, place)).integers(2**31))
+            layer.kernel.assign(keras.initializers.GlorotUniform(seed=own)(layer.kernel.shape))
+    return model
 
 
 def _variational(
