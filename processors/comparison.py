@@ -23,6 +23,7 @@ from processors.histograms import nominal
 from processors.receipts import write_receipt
 from processors.regions import tally
 from processors.settings import ComparisonSettings
+from processors.shards import check_whole
 
 __all__ = ["ComparisonProcessor", "compared", "inputs_of"]
 
@@ -62,12 +63,12 @@ class ComparisonProcessor(ProcessorABC):
         """One shard.
 
         Returns:
-            `receipts`: chunk -> receipt. `histograms` is empty: those in the receipts are added up in order of their
-            names, so that the order in which chunks finish changes no digit.
+            `receipts`: chunk -> receipt.
         """
         begin = time.perf_counter()
         dataset, path = events.metadata["dataset"], Path(events.metadata["filename"])
         chunk = f"{dataset}/{path.stem}"
+        check_whole(path, events.metadata["checksum"])
         file = pq.ParquetFile(path)
         weight = file.read(columns=["weight"])["weight"].to_numpy() * self.scales[dataset]
         histograms = fill_cells(
@@ -82,10 +83,7 @@ class ComparisonProcessor(ProcessorABC):
             "shard": None,
             "seconds": time.perf_counter() - begin,
         }
-        return {
-            "receipts": {chunk: write_receipt(self.directory, chunk, receipt, histograms)},
-            "histograms": {},
-        }
+        return {"receipts": {chunk: write_receipt(self.directory, chunk, receipt, histograms)}}
 
     def _batches(self, file: pq.ParquetFile, weight: Floats) -> Any:
         start = 0

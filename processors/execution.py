@@ -1,29 +1,34 @@
 """How a processor runs over chunks, whoever does the work.
 
-Chunks are made from the checked fileset, so no file is opened twice to learn its length. A chunk that fails to read
-is tried once more alone; if it fails again it comes back as missing, with its cause, and is never left out silently.
+Chunks are made from the checked fileset, so no file is opened twice to learn its length. A chunk that fails is tried
+once more, by the workers too; if it fails again it comes back as missing, with its cause, and is never left out
+silently. What was lost because workers or a scheduler went away is done again as long as somebody is there to do it.
 """
 
-import logging
 import time
 import uuid
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from coffea.nanoevents import BaseSchema
-from coffea.processor import ProcessorABC, Runner
+from coffea.processor import ProcessorABC, Runner, accumulate
 from coffea.processor.executor import ExecutorBase, WorkItem
 
 from fileset.remote import source_options
-from processors.progress import Watch, WatchedIterative
+from processors.dispatch import cause_of
+from processors.progress import Watch
 
-__all__ = ["Missing", "cause_of", "run_chunks", "work_items"]
+__all__ = ["Missing", "cause_of", "run_chunks", "unreadable", "work_items"]
 
-logger = logging.getLogger(__name__)
+# A chunk that failed this often is missing.
+TRIES = 2
 
-# A server that went away is given this time to come back before its chunks are tried again [s].
+# Chunks that were lost with those who did them are handed out again this often.
+ROUNDS = 4
+
+# A server or scheduler that went away is given this time to come back before chunks are tried again [s].
 PAUSE = 2.0
 
 
@@ -36,20 +41,6 @@ class Missing:
     start: int
     stop: int
     cause: str
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: BaseException | None = error
-    while seen is not None:
-        yield seen
-        seen = seen.__cause__ or seen.__context__
-
-
-def cause_of(error: BaseException) -> str:
-    """The innermost reason of a failure that says anything, in one line."""
-    chain = list(_chain(error))
-    root = next((link for link in reversed(chain) if str(link)), chain[-1])
-    return f"{type(root).__name__}: {root}".split("\n", 1)[0].strip()
 
 
 def work_items(fileset: Mapping[str, Any]) -> list[WorkItem]:
@@ -75,6 +66,16 @@ def work_items(fileset: Mapping[str, Any]) -> list[WorkItem]:
     ]
 
 
+def unreadable(fileset: Mapping[str, Any]) -> list[Missing]:
+    """The files that the audit let pass although they cannot be read: what is known to be missing of a fileset."""
+    return [
+        Missing(dataset, path, 0, file["num_entries"], file["unreadable"])
+        for dataset, content in fileset.items()
+        for path, file in content["files"].items()
+        if "unreadable" in file
+    ]
+
+
 def run_chunks(
     items: Sequence[WorkItem],
     processor: ProcessorABC,
@@ -83,6 +84,7 @@ def run_chunks(
     schema: type[BaseSchema],
     file_format: Literal["root", "parquet"] = "root",
     timeout: int = 60,
+    is_done: Callable[[WorkItem], bool] | None = None,
 ) -> tuple[dict[str, Any] | None, list[Missing]]:
     """Runs a processor over chunks with coffea's Runner.
 
@@ -93,53 +95,39 @@ def run_chunks(
         schema: how branches are grouped.
         file_format: of the files.
         timeout: time that the answer to one request is waited for, of remote ROOT files [s].
+        is_done: tells whether a chunk has left its results on disk. Where this is given, nothing else is wanted of
+            the chunks, and none of it comes back to this process.
 
     Returns:
-        The accumulated output of all chunks that were done (None when none was), and the chunks that were not.
+        The accumulated output of all chunks that were done (None when none was, or it is not wanted), and the chunks
+        that were not.
     """
-    if not items:
-        return None, []
-    # Whatever a chunk raises, the others go on: what failed comes back as missing, with its cause.
-    options = {"schema": schema, "format": file_format, "skipbadfiles": (Exception,), "savemetrics": True}
+    options: dict[str, Any] = {"schema": schema, "format": file_format, "savemetrics": True}
     how = {"uproot_options": source_options(timeout)} if file_format == "root" else {}
-    watch = getattr(executor, "watch", Watch())
-    output, done = _attempt(Runner(executor=executor, **options), items, processor, how, watch)
-    failed = set(items) - done
-    if any("://" in item.filename for item in failed):
+    executor = executor.copy(keep=is_done is None)
+    output: dict[str, Any] | None = None
+    tries: Counter[WorkItem] = Counter()
+    causes: dict[WorkItem, str] = {}
+    left = list(items)
+    for number in range(ROUNDS):
+        again = [item for item in left if tries[item] < TRIES]
+        if not again:
+            break
+        if number:
+            _give_time(again, causes)
+            executor = executor.copy(watch=Watch(tally=executor.watch.tally))
+        fates = Runner(executor=executor, **options).run(again, processor, **how)
+        output = accumulate([output, fates["out"] or None])
+        tries.update(fates["failed"].keys())
+        causes |= fates["failed"] | fates["lost"]
+        undone = fates["failed"].keys() | fates["lost"].keys()
+        gone = set(again) - undone
+        left = [i for i in left if i not in gone and not (i in undone and is_done is not None and is_done(i))]
+    left.sort(key=lambda i: (i.dataset, i.filename, i.entrystart))
+    return output, [Missing(i.dataset, i.filename, i.entrystart, i.entrystop, causes[i]) for i in left]
+
+
+def _give_time(items: Iterable[WorkItem], causes: Mapping[WorkItem, str]) -> None:
+    """Waits before chunks are tried again whose server, or the workers, may come back."""
+    if any("://" in item.filename or "scheduler" in causes[item] for item in items):
         time.sleep(PAUSE)
-    missing = []
-    one_by_one = Runner(executor=WatchedIterative(retries=0), use_result_type=True, **options)
-    for item in sorted(failed, key=lambda i: (i.dataset, i.filename, i.entrystart)):
-        result = one_by_one.run([item], processor, **how)
-        if result.is_ok():
-            again = result.unwrap()["out"]
-            watch.tally.add(result.unwrap()["metrics"])
-            output = again if output is None else _merge(output, again)
-        else:
-            cause = cause_of(result.exception)
-            logger.debug("%s", item, exc_info=result.exception)
-            missing.append(Missing(item.dataset, item.filename, item.entrystart, item.entrystop, cause))
-    return output, missing
-
-
-def _attempt(
-    runner: Runner, items: Sequence[WorkItem], processor: ProcessorABC, how: Mapping[str, Any], watch: Watch
-) -> tuple[dict[str, Any] | None, set[WorkItem]]:
-    with warnings.catch_warnings():
-        # What is skipped is tried again and named by run_chunks.
-        warnings.filterwarnings("ignore", "Skipping bad file")
-        try:
-            result = runner.run(list(items), processor, **how)
-        except ValueError as error:
-            if "No chunks returned results" not in str(error):
-                raise
-            return None, set()
-    watch.tally.add({**result["metrics"], "chunks": len(result["processed"])})
-    return result["out"], set(result["processed"])
-
-
-def _merge(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    from coffea.processor import accumulate  # noqa: PLC0415 - beside its only use
-
-    merged: dict[str, Any] = accumulate([one, other])
-    return merged

@@ -4,18 +4,15 @@ coffea's executors each draw bars of their own, of chunks, and one of them canno
 of every chunk that is done how many events it had, to whoever shows it, and keep a tally for run.json.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, fields
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
-from coffea.processor import DaskExecutor, FuturesExecutor, IterativeExecutor, accumulate
 from coffea.processor.executor import WorkItem
 from coffea.util import coffea_console
 
-__all__ = ["Bar", "Tally", "Watch", "WatchedDask", "WatchedFutures", "WatchedIterative"]
+__all__ = ["Advance", "Bar", "Tally", "Watch", "metered"]
 
 Advance: TypeAlias = Callable[[int], None]
 # Title, events done before and events in all -> a context that gives what is told of further events.
@@ -82,103 +79,13 @@ class Watch:
             coffea_console.quiet = quiet
 
 
-@dataclass
-class WatchedIterative(IterativeExecutor):
-    """coffea's executor in this process, watched."""
-
-    watch: Watch = field(default_factory=Watch)
-
-    def __call__(self, items: Sequence[WorkItem], function: Callable[..., Any], accumulator: Any) -> Any:
-        """Does the chunks, one after the other."""
-        with self.watch.over(self.desc, items) as advance:
-
-            def done() -> Iterator[Any]:
-                for item in items:
-                    yield _metered(function, item)
-                    advance(len(item))
-
-            return accumulate(done(), accumulator), 0
-
-
-@dataclass
-class WatchedFutures(FuturesExecutor):
-    """coffea's executor on a pool of processes, watched."""
-
-    watch: Watch = field(default_factory=Watch)
-
-    def __call__(self, items: Sequence[WorkItem], function: Callable[..., Any], accumulator: Any) -> Any:
-        """Does the chunks; results are merged in the pool, in batches that are merged again."""
-        with self.watch.over(self.desc, items) as advance:
-            pool = _WatchedPool(self.pool, advance)
-            plain = FuturesExecutor(**{**_options(self, FuturesExecutor), "pool": pool})
-            return plain(items, partial(_metered, function), accumulator)
-
-
-@dataclass
-class WatchedDask(DaskExecutor):
-    """coffea's executor on a Dask cluster, watched; results are merged on the workers, as a tree."""
-
-    watch: Watch = field(default_factory=Watch)
-
-    def __call__(self, items: Sequence[WorkItem], function: Callable[..., Any], accumulator: Any) -> Any:
-        """Does the chunks."""
-        with self.watch.over(self.desc, items) as advance:
-            client = _WatchedClient(self.client, advance)
-            plain = DaskExecutor(**{**_options(self, DaskExecutor), "client": client, "status": False})
-            return plain(items, partial(_metered, function), accumulator)
-
-
-def _options(executor: Any, kind: Any) -> dict[str, Any]:
-    """What an executor was made with, as far as a plain one of coffea knows it."""
-    return {option.name: getattr(executor, option.name) for option in fields(kind)}
-
-
-class _WatchedPool(Executor):
-    """A pool of processes that tells of each chunk that is done."""
-
-    def __init__(self, pool: Any, advance: Advance) -> None:
-        self._pool = pool
-        self._advance = advance
-
-    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = self._pool.submit(function, *args, **kwargs)
-        _tell(future, args[0], self._advance)
-        return future
-
-
-class _WatchedClient:
-    """A Dask client that tells of each chunk that is done."""
-
-    def __init__(self, client: Any, advance: Advance) -> None:
-        self._client = client
-        self._advance = advance
-
-    def submit(self, *args: Any, **kwargs: Any) -> Any:
-        return self._client.submit(*args, **kwargs)
-
-    def map(self, function: Callable[..., Any], items: Iterable[Any], **how: Any) -> list[Any]:
-        items = list(items)
-        futures: list[Any] = self._client.map(function, items, **how)
-        for future, item in zip(futures, items, strict=True):
-            _tell(future, item, self._advance)
-        return futures
-
-
 def _chunk_of(item: Any) -> WorkItem | None:
     """The chunk that a task is about; on Dask the processor comes with it. None of a merge."""
     chunk = item[0] if isinstance(item, tuple) else item
     return chunk if isinstance(chunk, WorkItem) else None
 
 
-def _tell(future: Any, item: Any, advance: Advance) -> None:
-    chunk = _chunk_of(item)
-    if chunk is not None:
-        events = len(chunk)
-        # The future itself is not kept: a worker may forget a result as soon as it is merged.
-        future.add_done_callback(lambda _: advance(events))
-
-
-def _metered(function: Callable[[Any], Any], item: Any) -> Any:
+def metered(function: Callable[[Any], Any], item: Any) -> Any:
     """Does a chunk, on the worker, and says what coffea does not: how much of a parquet file was read."""
     result = function(item)
     metrics = result.get("metrics") if isinstance(result, dict) else None

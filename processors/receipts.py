@@ -3,17 +3,23 @@
 import base64
 import importlib.metadata
 import json
+import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hist
 import uhi.io.json
+from coffea.processor import accumulate
 
+from fileset.exceptions import FailureError
 from processors.files import fingerprint, read_json, write_json
+from processors.shards import is_whole
 
-__all__ = ["dependence", "read_receipt", "receipt_path", "write_receipt"]
+__all__ = ["books_of", "dependence", "read_receipt", "receipt_path", "write_receipt"]
+
+logger = logging.getLogger(__name__)
 
 RECEIPT_FORMAT = 1
 
@@ -46,24 +52,53 @@ def write_receipt(
     return own
 
 
-def read_receipt(
-    directory: Path, chunk: str, config_hash: str
-) -> tuple[dict[str, Any], dict[str, hist.Hist]] | None:
-    """The receipt of a chunk and its histograms; None when the chunk must be done (again).
+def read_receipt(directory: Path, chunk: str, config_hash: str) -> dict[str, Any] | None:
+    """The receipt of a chunk without its histograms; None when the chunk must be done (again).
 
-    A receipt counts when it is of the same configuration and its shard has the size it says.
+    A receipt counts when it is whole, of the same configuration, and its shard has the bytes it was written with.
     """
-    path = receipt_path(directory, chunk)
-    if not path.is_file():
-        return None
-    receipt: dict[str, Any] = read_json(path)
-    if receipt["format"] != RECEIPT_FORMAT or receipt["config_hash"] != config_hash:
+    receipt = _content(directory, chunk)
+    if receipt is None or receipt["config_hash"] != config_hash:
         return None
     shard = receipt["shard"]
-    if shard is not None:
-        file = directory / shard["path"]
-        if not file.is_file() or file.stat().st_size != shard["bytes"]:
-            return None
-    packed = zlib.decompress(base64.b85decode(receipt.pop("histograms")))
-    loaded = json.loads(packed, object_hook=uhi.io.json.object_hook)
-    return receipt, {name: hist.Hist(histogram) for name, histogram in loaded.items()}
+    if shard is not None and not is_whole(directory / shard["path"], shard):
+        return None
+    del receipt["histograms"]
+    return receipt
+
+
+def _content(directory: Path, chunk: str) -> dict[str, Any] | None:
+    """What a receipt holds; None where there is none, or no whole one of this format."""
+    path = receipt_path(directory, chunk)
+    try:
+        receipt = read_json(path) if path.is_file() else None
+    except ValueError:
+        logger.warning("the receipt %s is damaged: its chunk is done again", path)
+        return None
+    if not isinstance(receipt, dict) or receipt.get("format") != RECEIPT_FORMAT:
+        return None
+    return receipt
+
+
+def books_of(directory: Path, chunks: Sequence[str]) -> dict[str, Any]:
+    """What some chunks gave, added up in their order.
+
+    Args:
+        directory: of the receipts.
+        chunks: names, of chunks that were done.
+
+    Returns:
+        `receipts`: chunk -> receipt; `histograms`: name -> histogram of all these chunks.
+    """
+    receipts: dict[str, dict[str, Any]] = {}
+    histograms: dict[str, hist.Hist] = {}
+    for chunk in chunks:
+        receipt = _content(directory, chunk)
+        if receipt is None:
+            message = f"the receipt {receipt_path(directory, chunk)} was taken away: run again"
+            raise FailureError(message)
+        packed = zlib.decompress(base64.b85decode(receipt.pop("histograms")))
+        loaded = json.loads(packed, object_hook=uhi.io.json.object_hook)
+        own = {name: hist.Hist(histogram) for name, histogram in loaded.items()}
+        receipts[chunk], histograms = receipt, accumulate([histograms, own])
+    return {"receipts": receipts, "histograms": histograms}

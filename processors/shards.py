@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from fileset.exceptions import FailureError, InputError
 from processors.files import checksum, read_json, replace_atomically
 
-__all__ = ["MANIFEST_FORMAT", "read_event", "read_manifest", "remove_strays", "write_shard"]
+__all__ = [
+    "MANIFEST_FORMAT",
+    "check_whole",
+    "is_whole",
+    "read_event",
+    "read_manifest",
+    "remove_strays",
+    "write_shard",
+]
 
 MANIFEST_FORMAT = 1
 
@@ -43,6 +51,35 @@ def write_shard(path: Path, columns: Mapping[str, NDArray[Any]]) -> dict[str, An
     }
 
 
+def is_whole(path: Path, shard: Mapping[str, Any]) -> bool:
+    """Whether a file has the bytes that were written.
+
+    Hashing them takes a fraction of the time of reading them, which whoever uses the shard does too.
+
+    Args:
+        path: of the file.
+        shard: `bytes` and `checksum`, from `write_shard`.
+    """
+    return path.is_file() and path.stat().st_size == shard["bytes"] and checksum(path) == shard["checksum"]
+
+
+def check_whole(path: Path, digest: str) -> None:
+    """Ends a chunk whose shard is not the one that was listed.
+
+    Args:
+        path: of the shard.
+        digest: its checksum in the manifest.
+
+    Raises:
+        FailureError: its bytes are others.
+    """
+    if checksum(path) != digest:
+        message = (
+            f"the shard {path} does not have the checksum of its manifest: run select again, it is made anew"
+        )
+        raise FailureError(message)
+
+
 def read_manifest(path: Path, *, stage: str = "select") -> dict[str, Any]:
     """The manifest of a region's shards, or of a model's scores.
 
@@ -54,7 +91,7 @@ def read_manifest(path: Path, *, stage: str = "select") -> dict[str, Any]:
 
     Raises:
         InputError: there is none, it is no manifest, or its format is of another version.
-        FailureError: a shard it lists is missing.
+        FailureError: a shard it lists is missing or has another size.
     """
     if not path.is_file():
         message = f"there is no manifest {path}: run the stage {stage} first"
@@ -72,10 +109,9 @@ def read_manifest(path: Path, *, stage: str = "select") -> dict[str, Any]:
         message = f"{path} is no manifest of format {MANIFEST_FORMAT}: run the stage {stage} with this version again"
         raise InputError(message)
     for shard in manifest["shards"]:
-        if not (path.parent / shard["path"]).is_file():
-            message = (
-                f"shard {path.parent / shard['path']} is listed in {path.name} but missing: run {stage} again"
-            )
+        file = path.parent / shard["path"]
+        if not file.is_file() or file.stat().st_size != shard.get("bytes", file.stat().st_size):
+            message = f"shard {file} is listed in {path.name} but missing or changed: run {stage} again"
             raise FailureError(message)
     return dict(manifest)
 

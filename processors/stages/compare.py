@@ -5,15 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import hist
-from coffea.nanoevents import BaseSchema
-from coffea.processor import accumulate
 
-from processors.books import ledger
 from processors.cells import add_absent, load_cells, save_cells
 from processors.comparison import ComparisonProcessor, compared, inputs_of
 from processors.files import fingerprint, read_json, write_json
 from processors.histograms import load_histograms
-from processors.receipts import dependence, read_receipt, receipt_path
+from processors.receipts import dependence, receipt_path
+from processors.schema import ShardSchema
 from processors.settings import ComparisonSettings, Convention
 from processors.shards import MANIFEST_FORMAT, read_manifest
 from processors.stages.resume import refuse, run_what_is_missing, shard_chunks
@@ -82,7 +80,7 @@ def _cells(
     known, cells = directory / "manifest.json", directory / "cells.zip"
     if known.is_file() and cells.is_file() and read_json(known) == own:
         return load_cells(cells)
-    receipts, _, missing = run_what_is_missing(
+    _, histograms, missing = run_what_is_missing(
         shard_chunks(manifest, shards),
         hashes,
         directory,
@@ -90,17 +88,11 @@ def _cells(
             cells=names, convention=convention, scales=scales, directory=directory, config_hashes=hashes
         ),
         workers.executor(f"comparing {manifest['region']}"),
-        schema=BaseSchema,
+        schema=ShardSchema,
         file_format="parquet",
     )
     if missing:
-        write_json(directory / "ledger.json", ledger(len(receipts), missing))
         refuse(missing, directory / "ledger.json")
-    histograms: dict[str, hist.Hist] = {}
-    for chunk in sorted(receipts):
-        done = read_receipt(directory, chunk, hashes[chunk])
-        if done is not None:
-            histograms = accumulate([histograms, done[1]])
     totals = {
         dataset: (book["sumw"] * book["scale"], book["sumw2"] * book["scale"] ** 2)
         for dataset, book in manifest["datasets"].items()

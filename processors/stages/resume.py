@@ -1,23 +1,38 @@
-"""What a stage does of its chunks: those without a receipt; and what it says when some cannot be done."""
+"""What a stage does of its chunks: those without a receipt; and what it says when some cannot be done.
+
+What each chunk gave lies on disk, beside its shard, before anybody is told that it is done. The books are made of
+these receipts alone, so that nothing is lost with a worker, a scheduler or the client, and the client never holds
+more than the sums.
+"""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hist
-from coffea.processor import ProcessorABC, accumulate
+from coffea.processor import ProcessorABC
 from coffea.processor.executor import ExecutorBase, WorkItem
 
 from fileset.exceptions import FailureError
+from processors.books import ledger
+from processors.dispatch import added_up
 from processors.execution import Missing, run_chunks
-from processors.receipts import read_receipt, receipt_path
+from processors.files import write_json
+from processors.receipts import books_of, read_receipt, receipt_path
 
 __all__ = ["refuse", "run_what_is_missing", "shard_chunks"]
 
 logger = logging.getLogger(__name__)
 
 StageOutput = tuple[dict[str, dict[str, Any]], dict[str, hist.Hist], list[Missing]]
+
+# Receipts that one task reads.
+_BATCH = 50
+
+# A line of the ledger takes about this much [bytes].
+_LEDGER_LINE = 600
 
 
 def run_what_is_missing(
@@ -26,42 +41,93 @@ def run_what_is_missing(
     directory: Path,
     processor: ProcessorABC,
     executor: ExecutorBase,
+    *,
+    run: Callable[..., tuple[Any, list[Missing]]] = run_chunks,
+    known_missing: Sequence[Missing] = (),
     **how: Any,
 ) -> StageOutput:
-    """Receipts and histograms of all chunks: of those done before, read from disk; the others are done now.
+    """Receipts and histograms of all chunks: those done before are left as they are, the others are done now.
 
     Args:
         chunks: name -> chunk.
         hashes: name -> hash of what its result depends on.
         directory: of shards and receipts.
-        processor: does one chunk.
+        processor: does one chunk, and writes its receipt.
         executor: who does them.
-        how: further arguments of `execution.run_chunks`.
+        run: how, `execution.run_chunks` or what stands in for it.
+        known_missing: ranges of which it is known that they cannot be read.
+        how: further arguments of `run`.
+
+    Returns:
+        Receipts by chunk, in order of names; histograms, added up in that order; what is missing, of which the
+        ledger.json in the directory tells too.
     """
-    receipts: dict[str, dict[str, Any]] = {}
-    histograms: dict[str, hist.Hist] = {}
-    to_do = []
-    for name in sorted(chunks):
-        known = read_receipt(directory, name, hashes[name])
-        if known is None:
-            to_do.append(chunks[name])
-        else:
-            receipts[name] = known[0]
-            histograms = accumulate([histograms, known[1]])
-    if receipts:
-        logger.info("%d of %d chunks were done before", len(receipts), len(chunks))
+    names = sorted(chunks)
+    before = _done_before(executor, directory, names, hashes)
+    if before:
+        logger.info("%d of %d chunks were done before", len(before), len(chunks))
     if watch := getattr(executor, "watch", None):
-        watch.found(len(receipts), sum(len(chunks[name]) for name in receipts))
-    if to_do:
+        watch.found(len(before), sum(len(chunks[name]) for name in before))
+    name_of = {chunks[name]: name for name in names if name not in before}
+    if name_of:
         # Killed in the middle, a stage must not leave a manifest, or receipts, of what is being written over.
         (directory / "manifest.json").unlink(missing_ok=True)
-        for name in chunks.keys() - receipts.keys():
+        for name in name_of.values():
             receipt_path(directory, name).unlink(missing_ok=True)
-    output, missing = run_chunks(to_do, processor, executor, **how)
-    if output is not None:
-        receipts |= output["receipts"]
-        histograms = accumulate([histograms, output["histograms"]])
-    return receipts, histograms, missing
+    spare = _set_space_aside(directory, len(name_of))
+
+    def is_done(item: WorkItem) -> bool:
+        return read_receipt(directory, name_of[item], hashes[name_of[item]]) is not None
+
+    try:
+        _, missing = (
+            run(list(name_of), processor, executor, is_done=is_done, **how) if name_of else (None, [])
+        )
+    finally:
+        spare.unlink(missing_ok=True)
+    missing = [*known_missing, *missing]
+    undone = {(m.dataset, m.file, m.start, m.stop) for m in missing}
+    done = [
+        name
+        for name, item in ((name, chunks[name]) for name in names)
+        if (item.dataset, item.filename, item.entrystart, item.entrystop) not in undone
+    ]
+    if missing:
+        write_json(directory / "ledger.json", ledger(len(done), missing))
+    batches = [done[start : start + _BATCH] for start in range(0, len(done), _BATCH)]
+    books = added_up(executor, partial(books_of, directory), batches)
+    if books is None:
+        return {}, {}, missing
+    return {name: books["receipts"][name] for name in done}, books["histograms"], missing
+
+
+def _done_before(
+    executor: ExecutorBase, directory: Path, names: Sequence[str], hashes: Mapping[str, str]
+) -> set[str]:
+    """The chunks whose receipts count."""
+    if not directory.is_dir():
+        return set()
+    batches = [
+        {name: hashes[name] for name in names[start : start + _BATCH]}
+        for start in range(0, len(names), _BATCH)
+    ]
+    return added_up(executor, partial(_valid, directory), batches) or set()
+
+
+def _valid(directory: Path, hashes: Mapping[str, str]) -> set[str]:
+    return {name for name, own in hashes.items() if read_receipt(directory, name, own) is not None}
+
+
+def _set_space_aside(directory: Path, chunks: int) -> Path:
+    """Takes the space that the ledger may need, so that a disk that fills up can be told of.
+
+    Raises:
+        OSError: not even that much is there.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    spare = directory / ".ledger.spare"
+    spare.write_bytes(b"\0" * (_LEDGER_LINE * chunks))
+    return spare
 
 
 def refuse(missing: Sequence[Missing], ledger_file: Path) -> None:
@@ -89,7 +155,10 @@ def shard_chunks(manifest: Mapping[str, Any], shards: Path) -> dict[str, WorkIte
             0,
             shard["rows"],
             b"",
-            {"kind": manifest["datasets"][shard["dataset"]]["kind"]},
+            {
+                "kind": manifest["datasets"][shard["dataset"]]["kind"],
+                "checksum": shard["checksum"],
+            },
         )
         for shard in manifest["shards"]
     }

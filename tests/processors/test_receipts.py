@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fileset.exceptions import FailureError
 from processors.histograms import feature_histogram
-from processors.receipts import dependence, read_receipt, receipt_path, write_receipt
+from processors.receipts import books_of, dependence, read_receipt, receipt_path, write_receipt
 from processors.shards import write_shard
 
 CHUNK = "361106.Zee.2lep/uuid_0-100"
@@ -25,11 +26,11 @@ def receipt(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_a_receipt_comes_back_with_its_histograms(tmp_path: Path, receipt: dict[str, Any]) -> None:
-    known = read_receipt(tmp_path, CHUNK, "now")
-    assert known is not None
-    assert known[0] == receipt
-    assert known[1]["2L/mll"].sum(flow=True).value == 1.0
-    assert known[1]["2L/mll"].sum(flow=True).variance == 2.5
+    assert read_receipt(tmp_path, CHUNK, "now") == receipt
+    books = books_of(tmp_path, [CHUNK])
+    assert books["receipts"] == {CHUNK: receipt}
+    assert books["histograms"]["2L/mll"].sum(flow=True).value == 1.0
+    assert books["histograms"]["2L/mll"].sum(flow=True).variance == 2.5
     assert receipt_path(tmp_path, CHUNK).parent == (tmp_path / CHUNK).parent, "it lies beside its shard"
 
 
@@ -37,11 +38,33 @@ def test_a_receipt_of_another_configuration_does_not_count(tmp_path: Path, recei
     assert read_receipt(tmp_path, CHUNK, "before") is None
 
 
+def test_a_receipt_that_is_damaged_does_not_count(tmp_path: Path, receipt: dict[str, Any]) -> None:
+    path = receipt_path(tmp_path, CHUNK)
+    path.write_bytes(path.read_bytes()[:100])
+    assert read_receipt(tmp_path, CHUNK, "now") is None
+
+
+def test_receipts_are_added_up_in_the_order_of_their_names(tmp_path: Path) -> None:
+    """Sums of floating-point numbers depend on their order, which must not be that of chunks being done."""
+    weights = [1e16, 1.0, -1e16, 3.0]
+    for number, weight in enumerate(weights):
+        histogram = feature_histogram("mll", "a", 2, flcomp=[6], values=[91], weights={"nominal": [weight]})
+        write_receipt(tmp_path, f"a/{number}", {"config_hash": "now", "shard": None}, {"2L/mll": histogram})
+    names = [f"a/{number}" for number in range(4)]
+    one, other = (books_of(tmp_path, names)["histograms"]["2L/mll"] for _ in range(2))
+    assert one.sum(flow=True).value == ((1e16 + 1.0) - 1e16) + 3.0 == other.sum(flow=True).value
+
+
+def test_a_receipt_that_is_taken_away_ends_the_sum(tmp_path: Path) -> None:
+    with pytest.raises(FailureError, match="was taken away: run again"):
+        books_of(tmp_path, [CHUNK])
+
+
 def test_a_chunk_without_receipt_must_be_done(tmp_path: Path) -> None:
     assert read_receipt(tmp_path, CHUNK, "now") is None
 
 
-@pytest.mark.parametrize("damage", ["removed", "cut short", "another size"])
+@pytest.mark.parametrize("damage", ["removed", "cut short", "another size", "one bit"])
 def test_a_receipt_without_its_shard_does_not_count(
     tmp_path: Path, receipt: dict[str, Any], damage: str
 ) -> None:
@@ -49,6 +72,8 @@ def test_a_receipt_without_its_shard_does_not_count(
     content = shard.read_bytes()
     if damage == "removed":
         shard.unlink()
+    elif damage == "one bit":
+        shard.write_bytes(content[:20] + bytes([content[20] ^ 1]) + content[21:])
     else:
         shard.write_bytes(content[:-10] if damage == "cut short" else content + b"x")
     assert read_receipt(tmp_path, CHUNK, "now") is None
@@ -58,7 +83,7 @@ def test_a_chunk_that_selected_nothing_has_a_receipt_without_shard(tmp_path: Pat
     write_receipt(tmp_path, CHUNK, {"config_hash": "now", "shard": None}, {})
     known = read_receipt(tmp_path, CHUNK, "now")
     assert known is not None
-    assert known[0]["shard"] is None
+    assert known["shard"] is None
 
 
 def test_another_version_of_this_package_does_everything_anew(monkeypatch: pytest.MonkeyPatch) -> None:
