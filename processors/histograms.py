@@ -75,8 +75,15 @@ _LEPTON_VARIABLES = {
     "z0": Variable(50, -5, 5, r"$z_0(\ell_N)$ [mm]"),
 }
 
-# log10 of a mean squared error of scaled inputs: steps of 0.1, wide enough for any network.
-_SCORE = Variable(160, -6, 10, r"$\log_{10}$ reconstruction error")
+# All in steps of 0.1 and wide enough for any network: errors of scaled inputs are of the order 1 or below; -ELBO is a
+# sum over all inputs; a latent space that is not used has a divergence of almost 0.
+_SCORES = {
+    "mse": Variable(160, -6, 10, r"$\log_{10}$ reconstruction error"),
+    "mae": Variable(120, -5, 7, r"$\log_{10}$ mean absolute error"),
+    "elbo": Variable(160, -4, 12, r"$\log_{10}(-$ELBO$)$"),
+    "kl": Variable(220, -12, 10, r"$\log_{10}$ Kullback-Leibler divergence"),
+    "mu2": Variable(220, -12, 10, r"$\log_{10}\Sigma\mu^2$"),
+}
 
 
 def _variable(name: str) -> Variable | None:
@@ -156,6 +163,7 @@ def score_histogram(
     dataset: str,
     n_leptons: int,
     *,
+    name: str = "mse",
     split: ArrayLike,
     flcomp: ArrayLike,
     score: ArrayLike,
@@ -167,25 +175,27 @@ def score_histogram(
     Args:
         dataset: of the events.
         n_leptons: of the region.
+        name: of the score, which has its own range; those that are not known have that of "mse".
         split: index into `split.SPLITS`, shape (n,).
         flcomp: flavour combination, shape (n,).
         score: shape (n,).
         weights: variation -> shape (n,); collision data have only the nominal one.
         variations: all that the analysis has.
     """
+    axis = _SCORES.get(name, _SCORES["mse"])
     filled = hist.Hist(
         _dataset_axis(dataset),
         _variation_axis(variations),
         hist.axis.StrCategory(SPLITS, name="split"),
         _flavour_axis(n_leptons),
-        hist.axis.Regular(_SCORE.bins, _SCORE.low, _SCORE.high, name="score", label=_SCORE.label),
+        hist.axis.Regular(axis.bins, axis.low, axis.high, name="score", label=axis.label),
         storage=hist.storage.Weight(),
     )
     split, score, flcomp = np.asarray(split), np.asarray(score), np.asarray(flcomp, np.int64)
-    for number, name in enumerate(SPLITS):
+    for number, part in enumerate(SPLITS):
         of = split == number
         for variation, weight in weights.items():
-            filled.fill(dataset, variation, name, flcomp[of], score[of], weight=np.asarray(weight)[of])
+            filled.fill(dataset, variation, part, flcomp[of], score[of], weight=np.asarray(weight)[of])
     return filled
 
 
@@ -233,7 +243,7 @@ def _with_sorted_datasets(histogram: hist.Hist) -> hist.Hist:
     ordered = hist.Hist(
         hist.axis.StrCategory([names[i] for i in order], growth=True, name="dataset"),
         *axes[1:],
-        storage=hist.storage.Weight(),
+        storage=histogram.storage_type(),
     )
     ordered.view(flow=True)[...] = histogram.view(flow=True)[order]
     return ordered
@@ -264,6 +274,8 @@ def save_root(histograms: Mapping[str, hist.Hist], directory: Path, groups: Mapp
     with replace_atomically(directory / "histograms.root") as path, uproot.recreate(path) as file:
         for name in sorted(histograms):
             histogram = histograms[name]
+            if "variation" not in histogram.axes.name:  # mean errors of a model's inputs are no distribution
+                continue
             summed = histogram.project("dataset", "variation", histogram.axes[-1].name)
             for group in sorted({groups[dataset] for dataset in summed.axes[0]}):
                 members = [i for i, dataset in enumerate(summed.axes[0]) if groups[dataset] == group]

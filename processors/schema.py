@@ -25,7 +25,15 @@ from processors.constants import (
     MV2C10_CUTS,
 )
 
-__all__ = ["BRANCHES", "OpenDataSchema", "event_record", "flat_columns", "from_flat", "release_of"]
+__all__ = [
+    "BRANCHES",
+    "OpenDataSchema",
+    "ShardSchema",
+    "event_record",
+    "flat_columns",
+    "from_flat",
+    "release_of",
+]
 
 # release -> collection -> field -> branch. `event` holds one value an event.
 BRANCHES: MappingProxyType[str, dict[str, dict[str, str]]] = MappingProxyType(
@@ -137,6 +145,19 @@ class OpenDataSchema(BaseSchema):
         self._form["parameters"]["release"] = release
         self._form["fields"] = list(collections)
         self._form["contents"] = list(collections.values())
+
+
+class ShardSchema(BaseSchema):
+    """One column of a shard, so that coffea knows how many events it has.
+
+    A shard with a matrix has more than 500: to make an array of each, virtual as it is, takes coffea longer than the
+    rest of what is done with a small shard. Processors of shards read the columns they need with Arrow.
+    """
+
+    def __init__(self, base_form: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        super().__init__(base_form, *args, **kwargs)
+        self._form["fields"] = base_form["fields"][:1]
+        self._form["contents"] = base_form["contents"][:1]
 
 
 def flat_columns(

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import awkward as ak
 import hist
@@ -21,12 +21,22 @@ from processors.settings import RegionSettings, RMMSettings, WeightSettings
 from processors.shards import write_shard
 from processors.weights import NOMINAL, corrected_weights, event_weights, variation_names
 
-__all__ = ["SelectionProcessor", "chunk_name"]
+__all__ = ["Selected", "SelectionProcessor", "chunk_name"]
 
 
 def chunk_name(dataset: str, uuid: str, start: int, stop: int) -> str:
     """Name of a chunk and of its files, without ending: a chunk that is done twice writes the same files."""
     return f"{dataset}/{uuid}_{start}-{stop}"
+
+
+class Selected(NamedTuple):
+    """The n selected events of a chunk."""
+
+    columns: dict[str, NDArray[Any]]  # of the shard, each of shape (n,)
+    features: dict[str, NDArray[np.float32]]  # those of them that are features
+    weights: dict[str, NDArray[np.float64]]  # by variation; collision data have the nominal one alone
+    cutflow: dict[str, tuple[int, float, float]]
+    events_read: int
 
 
 class SelectionProcessor(ProcessorABC):
@@ -58,6 +68,12 @@ class SelectionProcessor(ProcessorABC):
         self.shards = shards
         self.config_hashes = config_hashes
 
+    @property
+    def collections(self) -> list[str]:
+        """What is read of the schema."""
+        photons = ["photon"] if self.rmm.write and self.rmm.photons > 0 else []
+        return ["event", "met", "lepton", "jet", *photons]
+
     def process(self, events: ak.Array) -> dict[str, Any]:
         """One chunk.
 
@@ -68,19 +84,12 @@ class SelectionProcessor(ProcessorABC):
         metadata = events.metadata
         dataset, start, stop = metadata["dataset"], metadata["entrystart"], metadata["entrystop"]
         chunk = chunk_name(dataset, metadata["fileuuid"], start, stop)
-        record = event_record(events, photons=self.rmm.write and self.rmm.photons > 0)
-        weights = event_weights(record, metadata, self.weights)
-        selected, cutflow = apply_region(record, weights.weight(), self.region)
-        features = feature_table(selected)
-        varied = corrected_weights(weights, selected.index, features, metadata, self.weights)
-        if self.weights.corrections:
-            cutflow["corrections"] = tally(varied[NOMINAL])
-        columns = self._columns(record, selected, features, varied)
-        histograms = self._histograms(dataset, columns, features, varied)
+        chosen = self.selected(events)
+        histograms = self._histograms(dataset, chosen)
         shard = None
-        if len(selected):
+        if len(chosen.columns["weight"]):
             path = f"{chunk}.parquet"
-            shard = {"path": path, **write_shard(self.shards / path, columns)}
+            shard = {"path": path, **write_shard(self.shards / path, chosen.columns)}
         receipt = {
             "config_hash": self.config_hashes[dataset],
             "dataset": dataset,
@@ -90,8 +99,8 @@ class SelectionProcessor(ProcessorABC):
                 "start": start,
                 "stop": stop,
             },
-            "events_read": len(record),
-            "cutflow": cutflow,
+            "events_read": chosen.events_read,
+            "cutflow": chosen.cutflow,
             "shard": shard,
             "seconds": time.perf_counter() - begin,
         }
@@ -99,6 +108,19 @@ class SelectionProcessor(ProcessorABC):
             "receipts": {chunk: write_receipt(self.shards, chunk, receipt, histograms)},
             "histograms": histograms,
         }
+
+    def selected(self, events: ak.Array) -> Selected:
+        """What is selected of a chunk, as it stands in a shard."""
+        metadata = events.metadata
+        record = event_record(events, photons="photon" in self.collections)
+        weights = event_weights(record, metadata, self.weights)
+        selected, cutflow = apply_region(record, weights.weight(), self.region)
+        features = feature_table(selected)
+        varied = corrected_weights(weights, selected.index, features, metadata, self.weights)
+        if self.weights.corrections:
+            cutflow["corrections"] = tally(varied[NOMINAL])
+        columns = self._columns(record, selected, features, varied)
+        return Selected(columns, features, varied, cutflow, len(record))
 
     def _columns(
         self,
@@ -122,24 +144,18 @@ class SelectionProcessor(ProcessorABC):
             columns |= self._matrix_columns(selected)
         return columns
 
-    def _histograms(
-        self,
-        dataset: str,
-        columns: dict[str, NDArray[Any]],
-        features: dict[str, NDArray[np.float32]],
-        weights: dict[str, NDArray[np.float64]],
-    ) -> dict[str, hist.Hist]:
+    def _histograms(self, dataset: str, chosen: Selected) -> dict[str, hist.Hist]:
         return {
             f"{self.name}/{feature}": feature_histogram(
                 feature,
                 dataset,
                 self.region.n_leptons,
-                flcomp=columns["flcomp"],
-                values=features[feature],
-                weights=weights,
+                flcomp=chosen.columns["flcomp"],
+                values=chosen.features[feature],
+                weights=chosen.weights,
                 variations=variation_names(self.weights),
             )
-            for feature in histogrammed(tuple(features))
+            for feature in histogrammed(tuple(chosen.features))
         }
 
     def _matrix_columns(self, selected: SelectedEvents) -> dict[str, NDArray[np.float32]]:
