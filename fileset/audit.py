@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +31,11 @@ CACHE_FORMAT = 1
 
 # Findings named in the message of a failed audit; all are in its `audit`.
 _NAMED = 3
+
+# Kinds of findings that make one file useless, and say nothing about the others of its sample.
+_OF_ONE_FILE = frozenset(
+    {"unreadable", "no tree", "missing branch", "branch type", "unequal lengths", "checksum"}
+)
 
 Records = Mapping[str, Mapping[str, Any]]
 
@@ -114,6 +119,7 @@ def check(
     checksums: bool = False,
     photons: bool = False,
     timeout: int = 60,
+    allow_missing: bool = False,
 ) -> Audit:
     """Look into every file of a fileset, once.
 
@@ -130,6 +136,8 @@ def check(
         checksums: compare the checksums that the release's catalogue knows; reads all bytes of local files.
         photons: expect the branches of photons too.
         timeout: time that the answer to one request is waited for, of remote files [s].
+        allow_missing: let files of simulation pass that cannot be used, as long as it is known how many entries are
+            missing with them, and others of their sample can be used. In the fileset they are `unreadable`, and why.
 
     Returns:
         The audit, with the completed fileset.
@@ -147,6 +155,8 @@ def check(
             findings += _file_findings(dataset, metadata, records[path])
         completed[dataset], found = _complete(dataset, metadata, files, records)
         findings += found
+    if allow_missing:
+        findings = _let_pass(findings, completed, records)
     findings += find_same_files(completed, records)
     findings += find_same_events(completed, records, timeout)
     findings += _skim_entries(completed)
@@ -204,6 +214,8 @@ def _inspect_all(
         if progress:
             progress(len(records), len(tasks))
     _write_cache(cache, {**kept, **{path: record for path, record in records.items() if not record["error"]}})
+    for path, record in records.items():
+        record["entries_before"] = kept.get(path, {}).get("entries")
     return records
 
 
@@ -354,6 +366,43 @@ def _preprocessed(tree: Any, record: Mapping[str, Any]) -> dict[str, Any]:
         "num_entries": entries,
         "uuid": record["uuid"],
     }
+
+
+def _let_pass(
+    findings: Iterable[Finding], fileset: dict[str, dict[str, Any]], records: Records
+) -> list[Finding]:
+    """Findings without those about single files of simulation that may be missing; the fileset marks the files.
+
+    Where only some entries cannot be read the file stays as it is: whoever reads it finds out which.
+    """
+    kept, unusable = [], dict[tuple[str, str], list[Finding]]()
+    for finding in findings:
+        where = (finding.dataset, finding.file)
+        if finding.kind in _OF_ONE_FILE and fileset[finding.dataset]["metadata"]["kind"] != "data":
+            unusable.setdefault(where, []).append(finding)
+        else:
+            kept.append(finding)
+    whole = {where for where, found in unusable.items() if not _in_part(found, records[where[1]])}
+    for (dataset, path), found in unusable.items():
+        entry, record = fileset[dataset], records[path]
+        entries = record["entries"] if record["entries"] is not None else record["entries_before"]
+        if all((dataset, other) in whole for other in entry["files"]):
+            kept += found
+        elif entries is None:
+            message = f"{found[0].message}, and how many entries it should have is not known"
+            kept.append(replace(found[0], message=message))
+        else:
+            kept += [replace(finding, kind="left out") for finding in found]
+            if (dataset, path) in whole:
+                cause = found[0].message.removeprefix(path).lstrip(": ")
+                entry["files"][path] |= {"num_entries": entries, "steps": [], "unreadable": cause}
+        entry["metadata"]["entries"] = sum(file["num_entries"] for file in entry["files"].values())
+    return kept
+
+
+def _in_part(findings: Iterable[Finding], record: Mapping[str, Any]) -> bool:
+    """Whether what was found concerns some entries of a file only."""
+    return record["entries"] is not None and all(finding.kind == "unreadable" for finding in findings)
 
 
 def _skim_entries(fileset: Mapping[str, Mapping[str, Any]]) -> list[Finding]:

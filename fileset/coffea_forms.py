@@ -62,11 +62,17 @@ def metadata_cache(
 def with_steps(
     fileset: Fileset, step: int, clusters: Mapping[str, Sequence[int]] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """The preprocessed form with steps of about `step` entries, at cluster boundaries where these are given."""
+    """The preprocessed form with steps of about `step` entries, at cluster boundaries where these are given.
+
+    Files that the audit let pass although they are unreadable have none.
+    """
     result: dict[str, dict[str, Any]] = {}
     for dataset, entry in fileset.items():
         files = {}
         for path, spec in entry["files"].items():
+            if "unreadable" in spec:
+                files[path] = dict(spec)
+                continue
             entries = spec["num_entries"]
             edges = _edges(clusters[path], step) if clusters else list(range(0, entries, step))
             cuts = [0]

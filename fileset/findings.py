@@ -60,6 +60,11 @@ KINDS: Mapping[str, FindingKind] = MappingProxyType(
         "checksum": FindingKind(
             "fatal", "the file has the size but not the bytes of the release's", "fetch it again"
         ),
+        "left out": FindingKind(
+            "warning",
+            "a file, or a part of it, cannot be used; its sample is scaled up, as --allow-missing asks",
+            "mend the file and run again, then only what is missing is done",
+        ),
         "empty file": FindingKind("warning", "the file has no entries", "nothing, if that is expected"),
         "in-file normalisation": FindingKind(
             "warning",

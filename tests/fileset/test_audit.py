@@ -13,6 +13,7 @@ import uproot
 from fileset import audit as audit_module
 from fileset.audit import Audit, AuditError, check
 from fileset.catalog import load_catalog
+from fileset.coffea_forms import with_steps
 from fileset.exceptions import FailureError
 from fileset.findings import KINDS
 from fileset.resolve import resolve
@@ -291,3 +292,81 @@ def test_two_samples_in_one_dataset_are_refused(tmp_path):
     both = {"361106.Zee.2lep": {**zee, "files": zee["files"] | ttbar["files"]}}
     with pytest.raises(AuditError, match="another cross section or sum of weights"):
         check(both)
+
+
+# --- files that may be missing --------------------------------------------------------------------------------
+
+SAMPLE = {"dsid": 361106, "xsec": 1950.5295, "sumw": 150277594200.0}
+
+
+@pytest.fixture
+def in_two_files(skim, write_file):
+    """A sample of 20 and of 30 entries, and data; looked at once when all was whole: what checks it again."""
+    one, more = skim / "MC" / "mc_361106.Zee.2lep.root", skim / "MC" / "more.root"
+    fileset = resolve(FilesetSettings(fileset=str(skim)), ("2L",))
+    fileset["361106.Zee.2lep"]["files"] = {str(one): "mini", str(more): "mini"}
+    write_file(more, first=1001, entries=30, **SAMPLE)
+    cache = skim.parent / "cache.json"
+    check(fileset, cache=cache)
+    return more, lambda **options: check(fileset, allow_missing=True, **({"cache": cache} | options))
+
+
+DAMAGES = {
+    "gone": lambda path, _: path.unlink(),
+    "cut short": lambda path, _: path.write_bytes(path.read_bytes()[:400]),
+    "no tree": lambda path, write: write(path, dsid=361106, tree="events"),
+    "without a branch": lambda path, write: write(path, **SAMPLE, first=1001, entries=30, drop=("lep_z0",)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_file_of_simulation_may_be_missing_where_its_entries_are_known(in_two_files, write_file, damage):
+    path, look = in_two_files
+    DAMAGES[damage](path, write_file)
+    result = look()
+    assert found(result, "fatal") == set()
+    assert "left out" in found(result, "warning")
+    entry = result.fileset["361106.Zee.2lep"]
+    spec = entry["files"][str(path)]
+    assert (spec["num_entries"], spec["steps"]) == (30, [])
+    assert spec["unreadable"]
+    assert str(path) not in spec["unreadable"]
+    assert entry["metadata"]["entries"] == 50
+    steps = with_steps(result.fileset, 10, result.clusters)["361106.Zee.2lep"]["files"]
+    assert steps[str(path)] == spec
+    with pytest.raises(AuditError):
+        look(strict=True)
+
+
+def test_a_missing_file_whose_entries_nobody_knows_is_refused(in_two_files):
+    path, look = in_two_files
+    path.unlink()
+    with pytest.raises(AuditError, match="how many entries it should have is not known"):
+        look(cache=None)
+
+
+def test_a_sample_of_which_nothing_is_left_is_refused(in_two_files):
+    path, look = in_two_files
+    for file in (path, path.parent / "mc_361106.Zee.2lep.root"):
+        file.unlink()
+    with pytest.raises(AuditError, match="has 2 problems"):
+        look()
+
+
+def test_data_are_never_missing(in_two_files):
+    path, look = in_two_files
+    (path.parents[1] / "Data" / "data_A.2lep.root").unlink()
+    with pytest.raises(AuditError, match=r"data_A\.2lep\.root does not exist"):
+        look()
+
+
+def test_a_file_damaged_in_part_is_left_to_who_reads_it(in_two_files):
+    path, look = in_two_files
+    with uproot.open(path) as file:
+        basket = int(file["mini"]["jet_MV2c10"].member("fBasketSeek")[0])
+    content = bytearray(path.read_bytes())
+    content[basket + 90 : basket + 110] = bytes(20)
+    path.write_bytes(content)
+    spec = look().fileset["361106.Zee.2lep"]["files"][str(path)]
+    assert (spec["num_entries"], spec["steps"]) == (30, [[0, 30]])
+    assert "unreadable" not in spec
