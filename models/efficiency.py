@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["EFFICIENCIES", "MIN_EFFECTIVE", "UpperTail", "auc", "effective_events"]
+__all__ = ["EFFICIENCIES", "MIN_EFFECTIVE", "Strata", "UpperTail", "auc", "effective_events", "share_error"]
 
 EFFICIENCIES = {"1e-1": 1e-1, "1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}  # of background, with their JSON keys
 MIN_EFFECTIVE = 10.0  # effective events above a cut, below which nothing is said about it
@@ -21,6 +21,44 @@ def effective_events(weight: ArrayLike) -> float:
     weight = np.asarray(weight, dtype=np.float64)
     squares = float(np.sum(weight**2))
     return float(np.sum(weight)) ** 2 / squares if squares > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Strata:
+    """The samples that some events are of; each has the sum of weights of more events than these.
+
+    Held-out events stand for all events of their sample, to whose sum of weights theirs are scaled. What fluctuates is
+    how the held-out events are distributed, and the sum of weights of all of them.
+    """
+
+    index: NDArray[np.int64]  # (n,), of the sample of each event
+    sumw2: NDArray[np.float64]  # (m,), sum of squared weights of all events of each sample
+
+
+def share_error(value: ArrayLike, weight: ArrayLike, strata: Strata | None = None) -> float:
+    """Statistical error of the weighted mean Σwv/Σw, for instance of an efficiency (v is 0 or 1).
+
+    Of one sample it is that of a ratio of sums, Σw²(v - mean)²/(Σw)²; v = 0 or 1 makes it the binomial error.
+    Strata add to the error within each sample that of the share which each sample has: its own sum of weights.
+
+    Args:
+        value: v, shape (n,).
+        weight: w, shape (n,), with strata scaled to the sums of weights of all events.
+        strata: the samples, if the events stand for more than themselves.
+    """
+    v, w = np.asarray(value, dtype=np.float64), np.asarray(weight, dtype=np.float64)
+    total = float(np.sum(w))
+    mean = float(w @ v) / total
+    if strata is None:
+        return float(np.sqrt(np.sum((w * (v - mean)) ** 2))) / abs(total)
+    m = len(strata.sumw2)
+    sumw, sumwv = (np.bincount(strata.index, weights=x, minlength=m) for x in (w, w * v))
+    # A sample in which negative weights have won has no mean of its own.
+    usable = sumw > 0
+    own = np.where(usable, sumwv / np.where(usable, sumw, 1.0), mean)
+    within = np.sum((w * (v - own[strata.index])) ** 2)
+    between = np.sum((own - mean) ** 2 * strata.sumw2)
+    return float(np.sqrt(within + between)) / abs(total)
 
 
 @dataclass(frozen=True)
@@ -89,7 +127,11 @@ class UpperTail:
 
 
 def auc(
-    background: ArrayLike, background_weight: ArrayLike, signal: ArrayLike, signal_weight: ArrayLike
+    background: ArrayLike,
+    background_weight: ArrayLike,
+    signal: ArrayLike,
+    signal_weight: ArrayLike,
+    strata: Strata | None = None,
 ) -> tuple[float, float]:
     """Area under the ROC curve and its error, for weighted events.
 
@@ -103,6 +145,7 @@ def auc(
         background_weight: shape (n,).
         signal: scores, shape (m,).
         signal_weight: shape (m,).
+        strata: of the background, if its events stand for more than themselves.
 
     Returns:
         Area and error; both nan where a sum of weights is not positive.
@@ -115,10 +158,7 @@ def auc(
     below = _share_below(s, b, wb) / total_b  # for each signal event: background below it
     above = 1 - _share_below(b, s, ws) / total_s  # for each background event: signal above it
     area = float(ws @ below) / total_s
-    variance = (
-        np.sum((ws * (below - area)) ** 2) / total_s**2 + np.sum((wb * (above - area)) ** 2) / total_b**2
-    )
-    return area, float(np.sqrt(variance))
+    return area, float(np.hypot(share_error(below, ws), share_error(above, wb, strata)))
 
 
 def _share_below(

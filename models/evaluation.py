@@ -1,11 +1,13 @@
 """How well scores order signal above background: areas and efficiencies per signal, beside honest baselines.
 
-Background is simulation of the test split alone (no weight was fitted to it, no threshold chosen on it); of a
-signal all events count, a model has seen none. All weights are physical and keep their signs.
+Background is simulation of the test split alone (no weight was fitted to it, no threshold chosen on it), each dataset
+scaled to the sum of weights of all its events, as in the stacked histograms; of a signal all events count, a model has
+seen none. All weights are physical and keep their signs.
 """
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fileset.exceptions import FailureError, InputError
-from models.efficiency import EFFICIENCIES, MIN_EFFECTIVE, UpperTail, auc, effective_events
+from models.efficiency import (
+    EFFICIENCIES,
+    MIN_EFFECTIVE,
+    Strata,
+    UpperTail,
+    auc,
+    effective_events,
+    share_error,
+)
 from processors.shards import read_manifest
 from processors.split import SPLITS
 
@@ -29,20 +39,29 @@ _ROC_EPS_B = np.unique(np.concatenate([[0.0], np.geomspace(1e-5, 1.0, 121), np.l
 
 @dataclass(frozen=True)
 class _Events:
-    """Weights and scores of some events."""
+    """Weights and scores of some events, of one dataset after the other."""
 
     weight: NDArray[np.float64]  # (n,)
     scores: dict[str, NDArray[np.float64]]  # of each score name: (n,)
+    rows: list[int]  # of each dataset
+    sumw2: list[float]  # of each dataset: over all its events, also those that are not held out
 
     @staticmethod
     def join(parts: "list[_Events]") -> "_Events":
         return _Events(
-            np.concatenate([part.weight for part in parts]),
+            np.concatenate([part.weight for part in parts]) if parts else np.zeros(0),
             {
                 name: np.concatenate([part.scores[name] for part in parts])
                 for name in (parts[0].scores if parts else ())
             },
+            [rows for part in parts for rows in part.rows],
+            [sumw2 for part in parts for sumw2 in part.sumw2],
         )
+
+    @cached_property
+    def strata(self) -> Strata:
+        """The datasets, each scaled to the sum of weights of all its events."""
+        return Strata(np.repeat(np.arange(len(self.rows)), self.rows), np.array(self.sumw2))
 
     def summary(self) -> dict[str, Any]:
         """Number of events, sum of weights and effective number."""
@@ -51,6 +70,35 @@ class _Events:
             "sumw": float(self.weight.sum()),
             "n_eff": effective_events(self.weight),
         }
+
+
+class _Background:
+    """Held-out background with what every signal is compared with, worked out once."""
+
+    def __init__(self, events: _Events) -> None:
+        self.events = events
+        self.tails = {name: UpperTail.of(values, events.weight) for name, values in events.scores.items()}
+        self._cuts: dict[tuple[str, str], _Cut] = {}
+
+    def cut(self, name: str, key: str) -> "_Cut":
+        """The cut on one score with an efficiency of `efficiency.EFFICIENCIES`."""
+        if (name, key) not in self._cuts:
+            tail, score = self.tails[name], self.events.scores[name]
+            value, part, _ = tail.at(EFFICIENCIES[key])
+            passing = np.where(score > value, 1.0, np.where(score == value, part, 0.0))
+            error = share_error(passing, self.events.weight, self.events.strata)
+            self._cuts[name, key] = _Cut(value, part, error, tail.effective_above(EFFICIENCIES[key]))
+        return self._cuts[name, key]
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """A cut on a score, the part of events at exactly this score that passes, and what is known of its efficiency."""
+
+    value: float
+    part: float
+    error: float
+    n_eff: float
 
 
 def evaluate(
@@ -67,8 +115,9 @@ def evaluate(
         The region's entry of evaluate.json: `background` (n, sumw, n_eff of the test split), `signals` by
         dataset, `families` by group (all its datasets together, physical weights) and `processes` by
         background group, each against all other background. Every entry has `scores`: for "score" (the
-        model) and each variable the area, its error, `eps_s` at four background efficiencies and `roc`. A
-        value that fewer than ten effective background events support is null and marked "unsupported".
+        model's first), its further scores "score_<name>" and each variable the area, its error, `eps_s` at four
+        background efficiencies and `roc`. A value that fewer than ten effective background events support is
+        null and marked "unsupported".
 
     Raises:
         InputError: the manifest is missing or foreign, or holds no test background or not the
@@ -76,7 +125,8 @@ def evaluate(
         FailureError: a shard of scores is missing or differs from the manifest.
     """
     manifest = read_manifest(scores, stage="score")
-    names = ["score", *manifest["variables"]]
+    kinds = manifest.get("scores", ["mse"])
+    names = ["score", *(f"score_{name}" for name in kinds[1:]), *manifest["variables"]]
     datasets = manifest["datasets"]
     events = {
         dataset: _read(Path(scores), manifest, dataset, names)
@@ -87,13 +137,11 @@ def evaluate(
     for dataset in events:
         groups.setdefault(datasets[dataset]["group"], []).append(dataset)
     wanted = _chosen(datasets, signals)
-    background = _Events.join(
-        [part for name, part in events.items() if datasets[name]["kind"] == "background"]
-    )
-    if not len(background.weight) or not background.weight.sum() > 0:
+    held_out = _Events.join([part for name, part in events.items() if datasets[name]["kind"] == "background"])
+    if not len(held_out.weight) or not held_out.weight.sum() > 0:
         msg = f"the scores in {scores} hold no background of the test split: nothing can be evaluated"
         raise InputError(msg)
-    tails = {name: UpperTail.of(background.scores[name], background.weight) for name in names}
+    background = _Background(held_out)
     families = {
         family: [name for name in members if name in wanted]
         for family, members in groups.items()
@@ -101,14 +149,17 @@ def evaluate(
     }
     card = card or {}
     return {
-        "model": {"name": manifest["model"], "features": card.get("features", []), "card": card},
-        "background": background.summary(),
-        "signals": {
-            name: _facts(datasets[name]) | _entry(events[name], background, tails) for name in wanted
+        "model": {
+            "name": manifest["model"],
+            "features": card.get("features", []),
+            "scores": kinds,
+            "card": card,
         },
+        "background": held_out.summary(),
+        "signals": {name: _facts(datasets[name]) | _entry(events[name], background) for name in wanted},
         "families": {
             family: _family_facts(datasets[members[0]], members)
-            | _entry(_Events.join([events[name] for name in members]), background, tails)
+            | _entry(_Events.join([events[name] for name in members]), background)
             for family, members in families.items()
         },
         "processes": _processes(events, datasets, groups),
@@ -143,10 +194,8 @@ def _processes(
         if others is None or not others.weight.sum() > 0 or not chosen.weight.sum() > 0:
             logger.info("process %s has nothing to be compared with", group)
             continue
-        tails = {name: UpperTail.of(values, others.weight) for name, values in others.scores.items()}
-        entries[group] = _family_facts(datasets[groups[group][0]], groups[group]) | _entry(
-            chosen, others, tails
-        )
+        facts = _family_facts(datasets[groups[group][0]], groups[group])
+        entries[group] = facts | _entry(chosen, _Background(others))
     return entries
 
 
@@ -163,32 +212,29 @@ def _family_facts(dataset: dict[str, Any], members: list[str]) -> dict[str, Any]
     return {"family": dataset["group"], "label": dataset["label"], "datasets": members}
 
 
-def _entry(signal: _Events, background: _Events, tails: dict[str, UpperTail]) -> dict[str, Any]:
+def _entry(signal: _Events, background: _Background) -> dict[str, Any]:
     """Sums of a signal and its measures for every score."""
     return signal.summary() | {
-        "scores": {
-            name: _measures(values, signal.weight, background.scores[name], background.weight, tails[name])
-            for name, values in signal.scores.items()
-        }
+        "scores": {name: _measures(name, signal, background) for name in signal.scores}
     }
 
 
-def _measures(
-    signal: NDArray[np.float64],
-    signal_weight: NDArray[np.float64],
-    background: NDArray[np.float64],
-    background_weight: NDArray[np.float64],
-    tail: UpperTail,
-) -> dict[str, Any]:
-    area, error = auc(background, background_weight, signal, signal_weight)
+def _measures(name: str, signal: _Events, background: _Background) -> dict[str, Any]:
+    reference, tail = background.events, background.tails[name]
+    area, error = auc(
+        reference.scores[name], reference.weight, signal.scores[name], signal.weight, reference.strata
+    )
     if not np.isfinite(area):  # no signal, or negative weights won
-        nothing = {name: _unsupported(tail.effective_above(eps)) for name, eps in EFFICIENCIES.items()}
+        nothing = {key: _unsupported(tail.effective_above(eps)) for key, eps in EFFICIENCIES.items()}
         return {"auc": None, "auc_error": None, "eps_s": nothing, "roc": {"eps_b": [], "eps_s": []}}
-    signal_tail = UpperTail.of(signal, signal_weight)
+    signal_tail = UpperTail.of(signal.scores[name], signal.weight)
     return {
         "auc": area,
         "auc_error": error,
-        "eps_s": {name: _signal_efficiency(signal_tail, tail, eps) for name, eps in EFFICIENCIES.items()},
+        "eps_s": {
+            key: _signal_efficiency(signal_tail, tail, eps, background.cut(name, key))
+            for key, eps in EFFICIENCIES.items()
+        },
         "roc": _roc(signal_tail, tail),
     }
 
@@ -197,20 +243,17 @@ def _unsupported(n_eff: float) -> dict[str, Any]:
     return {"value": None, "error": None, "n_eff_background": n_eff, "unsupported": True}
 
 
-def _signal_efficiency(signal: UpperTail, background: UpperTail, eps_b: float) -> dict[str, Any]:
+def _signal_efficiency(signal: UpperTail, background: UpperTail, eps_b: float, cut: _Cut) -> dict[str, Any]:
     """Signal efficiency at a background efficiency; its error holds both samples' statistics."""
-    cut, part, passing2 = background.at(eps_b)
-    n_eff = background.effective_above(eps_b)
-    if n_eff < MIN_EFFECTIVE:
-        return _unsupported(n_eff)
-    value, signal2 = signal.efficiency(cut, part)
+    if cut.n_eff < MIN_EFFECTIVE:
+        return _unsupported(cut.n_eff)
+    value, signal2 = signal.efficiency(cut.value, cut.part)
     # The background fixes the cut only to within its own error, along which the curve rises.
-    error_b = background.efficiency_error(eps_b, passing2)
     low, high = (
-        _eps_s(signal, background, eps) for eps in (max(eps_b - error_b, 0), min(eps_b + error_b, 1))
+        _eps_s(signal, background, eps) for eps in (max(eps_b - cut.error, 0), min(eps_b + cut.error, 1))
     )
     error = float(np.hypot(signal.efficiency_error(value, signal2), (high - low) / 2))
-    return {"value": value, "error": error, "n_eff_background": n_eff}
+    return {"value": value, "error": error, "n_eff_background": cut.n_eff}
 
 
 def _eps_s(signal: UpperTail, background: UpperTail, eps_b: float) -> float:
@@ -226,9 +269,16 @@ def _roc(signal: UpperTail, background: UpperTail) -> dict[str, list[float]]:
     return {"eps_b": [0.0, *inner, 1.0], "eps_s": [0.0, *eps_s, 1.0]}
 
 
-def _read(path: Path, manifest: dict[str, Any], dataset: str, names: list[str]) -> _Events:
-    """Events of one dataset: all of a signal, those of the test split of a background."""
-    background = manifest["datasets"][dataset]["kind"] == "background"
+def _read(
+    path: Path, manifest: dict[str, Any], dataset: str, names: list[str], *, everything: bool = False
+) -> _Events:
+    """Events of one dataset: all of a signal, those of the test split of a background, which stand for all.
+
+    A background dataset without a test event, or in whose test events negative weights win, counts with all events:
+    as in `processors.histograms.held_out`.
+    """
+    everything |= manifest["datasets"][dataset]["kind"] != "background"
+    sumw = sumw2 = 0.0
     weights, scores = [np.zeros(0)], {name: [np.zeros(0)] for name in names}
     for entry in manifest["shards"]:
         if entry["dataset"] != dataset:
@@ -242,13 +292,19 @@ def _read(path: Path, manifest: dict[str, Any], dataset: str, names: list[str]) 
         if table.num_rows != entry["rows"]:
             msg = f"scores {shard} have {table.num_rows} rows, the manifest {entry['rows']}: run score again"
             raise FailureError(msg)
-        chosen = table["split"].to_numpy() == SPLITS.index("test") if background else slice(None)
-        weights.append(table["weight"].to_numpy()[chosen])
+        weight = table["weight"].to_numpy()
+        sumw, sumw2 = sumw + float(np.sum(weight)), sumw2 + float(np.sum(weight**2))
+        chosen = slice(None) if everything else table["split"].to_numpy() == SPLITS.index("test")
+        weights.append(weight[chosen])
         for name in names:
             scores[name].append(table[name].to_numpy()[chosen].astype(np.float64))
-    found = _Events(np.concatenate(weights), {name: np.concatenate(parts) for name, parts in scores.items()})
-    for name, values in found.scores.items():
+    weight = np.concatenate(weights)
+    part = float(np.sum(weight))
+    if not everything and not (sumw > 0 and part > 0):
+        return _read(path, manifest, dataset, names, everything=True)
+    found = {name: np.concatenate(parts) for name, parts in scores.items()}
+    for name, values in found.items():
         if not np.isfinite(values).all():
             msg = f"{name!r} of dataset {dataset} in {path} is not finite: run the stage score again"
             raise FailureError(msg)
-    return found
+    return _Events(weight if everything else weight * (sumw / part), found, [len(weight)], [sumw2])

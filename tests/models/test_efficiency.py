@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from models.efficiency import UpperTail, auc, effective_events
+from models.efficiency import Strata, UpperTail, auc, effective_events, share_error
 
 RNG_SEED = 8
 
@@ -54,6 +54,40 @@ def test_the_error_of_the_area_is_the_spread_of_repeated_experiments():
     ]
     areas, errors = np.array(found).T
     assert areas.std() == pytest.approx(errors.mean(), rel=0.12)
+
+
+def held_out(rng, sizes, rates):
+    """Test events of samples around 0 and 1.5, in which a fifth of the events is held out, scaled to all of them."""
+    scores, weights, index, sumw2 = [], [], [], []
+    for number, (size, weight) in enumerate(zip(sizes, rates, strict=True)):
+        n = rng.poisson(size)
+        score, w = rng.normal(1.5 * number, 1, n), weight * rng.exponential(1, n)
+        test = rng.random(n) < 0.2
+        scores.append(score[test])
+        weights.append(w[test] * w.sum() / w[test].sum())
+        index.append(np.full(test.sum(), number))
+        sumw2.append(np.sum(w**2))
+    return np.concatenate(scores), np.concatenate(weights), Strata(np.concatenate(index), np.array(sumw2))
+
+
+def test_errors_of_held_out_events_that_stand_for_all_are_the_spread_of_repeated_experiments():
+    rng = np.random.default_rng(RNG_SEED)
+    signal = rng.normal(1, 1, 20_000)
+    areas, shares = [], []
+    for _ in range(300):
+        score, weight, strata = held_out(rng, (600, 300), (1.0, 3.0))
+        areas.append(auc(score, weight, signal, np.ones(len(signal)), strata))
+        passing = score > 1.5
+        share = weight[passing].sum() / weight.sum()
+        shares.append((share, share_error(passing, weight, strata)))
+    for found in (areas, shares):
+        values, errors = np.array(found).T
+        assert values.std() == pytest.approx(errors.mean(), rel=0.1)
+
+
+def test_an_error_of_one_sample_is_binomial():
+    passing = np.arange(1000) < 200
+    assert share_error(passing, np.full(1000, 0.3)) == pytest.approx(np.sqrt(0.2 * 0.8 / 1000))
 
 
 def test_an_area_without_positive_sums_is_not_a_number():

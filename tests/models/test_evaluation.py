@@ -66,7 +66,12 @@ def scores(tmp_path, tables):
 
 
 def _test_background(tables, name):
-    parts = [(tables[d][name][tables[d]["split"] == 2]) for d in ("1.Zee", "2.ttbar")]
+    """Held-out background; each dataset has the sum of weights of all its events."""
+    parts = []
+    for dataset in ("1.Zee", "2.ttbar"):
+        values, test = tables[dataset][name], tables[dataset]["split"] == 2
+        scale = values.sum() / values[test].sum() if name == "weight" else 1
+        parts.append(values[test] * scale)
     return np.concatenate(parts)
 
 
@@ -119,12 +124,34 @@ def test_families_hold_all_their_datasets_and_processes_are_compared_with_the_re
     assert top == pytest.approx(0.76, abs=0.02)  # Φ(1/√2)
 
 
-def test_the_books_hold_background_of_the_test_split_only(scores, tables):
+def test_test_events_stand_for_all_background_as_in_the_stacks(scores, tables):
     background = evaluate(scores)["background"]
     weight = _test_background(tables, "weight")
     assert background["n"] == len(weight)
-    assert background["sumw"] == pytest.approx(weight.sum())
+    assert background["sumw"] == pytest.approx(sum(tables[d]["weight"].sum() for d in ("1.Zee", "2.ttbar")))
     assert background["n_eff"] == pytest.approx(weight.sum() ** 2 / (weight**2).sum())
+
+
+def test_a_background_of_which_nothing_was_held_out_counts_with_all_its_events(tmp_path, scores, tables):
+    for path in (tmp_path / "2.ttbar").iterdir():
+        table = pq.read_table(path)
+        split = pa.array(np.zeros(table.num_rows, np.uint8))
+        pq.write_table(table.set_column(table.column_names.index("split"), "split", split), path)
+    background = evaluate(scores)["background"]
+    assert background["n"] == (tables["1.Zee"]["split"] == 2).sum() + 4_000
+    assert background["sumw"] == pytest.approx(sum(tables[d]["weight"].sum() for d in ("1.Zee", "2.ttbar")))
+
+
+def test_further_scores_are_measured_beside_the_first(tmp_path, scores):
+    for path in tmp_path.glob("*/*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(table.append_column("score_mae", pa.array(-table["score"].to_numpy())), path)
+    scores.write_text(json.dumps(json.loads(scores.read_text()) | {"scores": ["mse", "mae"]}))
+    region = evaluate(scores)
+    assert region["model"]["scores"] == ["mse", "mae"]
+    measured = region["signals"]["3.susy300"]["scores"]
+    assert list(measured) == ["score", "score_mae", "met_et"]
+    assert measured["score_mae"]["auc"] == pytest.approx(1 - measured["score"]["auc"], abs=1e-9)
 
 
 def test_the_result_is_plain_json_with_a_rising_curve(scores):
