@@ -219,7 +219,10 @@ def prepare_training(model: keras.Model, settings: TrainingSettings, *, steps: i
     if settings.learning_rate_schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
     model.compile(
-        optimizer=keras.optimizers.Adam(rate), loss=loss, weighted_metrics=metrics, jit_compile=backend.xla()
+        optimizer=keras.optimizers.Adam(rate),
+        loss=loss,
+        weighted_metrics=metrics,
+        jit_compile=backend.xla(settings.xla),
     )
 
 

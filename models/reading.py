@@ -16,11 +16,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fileset.exceptions import FailureError
-from processors.split import SPLITS, identity_hash, split_of
+from processors.split import SPLIT_FRACTIONS, SPLITS, identity_hash, split_of
 
 __all__ = [
     "CHUNK_ROWS",
-    "DEFAULT_FRACTIONS",
     "Events",
     "Kind",
     "Shard",
@@ -35,7 +34,6 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 IDENTITY: Final = ("channelNumber", "runNumber", "eventNumber")
-DEFAULT_FRACTIONS: Final = (0.64, 0.16, 0.20)
 CHUNK_ROWS: Final = 16_384  # rows that are read, scaled or evaluated at a time
 _DRAW_BITS: Final = 20
 _DRAW_SALT: Final = 0x5AB5A3B1E  # a subsample must not follow the split, which is drawn with the seed alone
@@ -78,7 +76,7 @@ class ShardReader:
     shards: list[Shard]
     columns: list[str]
     seed: int
-    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS
+    fractions: tuple[float, float, float] = SPLIT_FRACTIONS
     cutoffs: tuple[int, int, int] = (1 << _DRAW_BITS,) * 3
 
     def used(self, events: Events) -> NDArray[np.bool_]:

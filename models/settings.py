@@ -1,5 +1,6 @@
 """The settings of training: the network, its inputs' scaling, the weights and the optimiser."""
 
+from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import Field, PositiveInt, model_validator
@@ -63,8 +64,13 @@ class TrainingSettings(Settings):
         description="event weights in loss and scaler: physical, their square root, or one per event",
     )
     learning_rate: float = Field(default=3.0e-3, gt=0, description="learning rate of Adam")
-    learning_rate_schedule: Literal["constant", "cosine"] = Field(
-        default="cosine", description="constant, or falling to zero along a cosine over all epochs"
+    learning_rate_schedule: Literal["constant", "cosine", "plateau"] = Field(
+        default="cosine",
+        description="constant, falling to zero along a cosine over all epochs, or halved on a plateau of the "
+        "validation loss",
+    )
+    plateau_epochs: PositiveInt = Field(
+        default=3, description="epochs without a better validation loss after which `plateau` halves the rate"
     )
     batch_size: PositiveInt = Field(
         default=1024, description="events per step at most; all batches are equal"
@@ -78,7 +84,33 @@ class TrainingSettings(Settings):
     )
     memory_mb: PositiveInt = Field(
         default=4096,
-        description="memory for the sample [MB]; a larger one streams through a shuffle buffer of this size",
+        description="memory for the sample [MB]; a larger one is ordered on disk and read from there, with the same "
+        "result to the bit",
+    )
+    scratch: Path | None = Field(
+        default=None,
+        description="directory for the ordered copy of a sample that exceeds memory_mb; by default beside the model",
+    )
+    max_train_events: PositiveInt | None = Field(
+        default=None,
+        description="train on a random subsample of at most so many events, drawn by a hash of their identity",
+    )
+    max_validation_events: PositiveInt | None = Field(
+        default=None, description="validate on at most so many events, drawn likewise"
+    )
+    train_on: Literal["simulation", "data"] = Field(
+        default="simulation", description="background simulation, or a fraction of the collision data"
+    )
+    data_fraction: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="with `train_on: data`: the part of the data, drawn by a hash of the events' identity, that is "
+        "trained (80 %) and validated (20 %) on; only the rest is searched",
+    )
+    xla: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="compile training steps with XLA; auto: with TensorFlow on a GPU. JAX always does",
     )
     score: ScoreName | None = Field(
         default=None,
@@ -88,6 +120,20 @@ class TrainingSettings(Settings):
     fail_on_collapse: bool = Field(
         default=False, description="end with an error if the model is no better than predicting the mean"
     )
+
+    @property
+    def trained_kind(self) -> Literal["background", "data"]:
+        """Kind of the datasets that are trained on."""
+        return "data" if self.train_on == "data" else "background"
+
+    @property
+    def fractions(self) -> tuple[float, float, float]:
+        """Parts of training, validation and test; of collision data, "test" is what stays for the search."""
+        from processors.split import SPLIT_FRACTIONS  # noqa: PLC0415 - imports NumPy, and --help must be quick
+
+        if self.train_on == "simulation":
+            return SPLIT_FRACTIONS
+        return 0.8 * self.data_fraction, 0.2 * self.data_fraction, 1 - self.data_fraction
 
     @model_validator(mode="before")
     @classmethod

@@ -26,7 +26,6 @@ from fileset.exceptions import InputError
 from models.ordering import Block, block_file, order_events, ordering, transformed
 from models.reading import (
     CHUNK_ROWS,
-    DEFAULT_FRACTIONS,
     Kind,
     Shard,
     ShardReader,
@@ -36,7 +35,7 @@ from models.reading import (
 from models.settings import Weighting
 from models.weights import Sums, TrainingWeights
 from processors.shards import read_manifest
-from processors.split import SPLITS
+from processors.split import SPLIT_FRACTIONS, SPLITS
 
 __all__ = [
     "BackgroundSample",
@@ -103,8 +102,8 @@ class BackgroundSample(Protocol):
         """All events of a split in fixed order."""
         ...
 
-    def batches(self, batch_size: int, rng: np.random.Generator) -> Iterator[Chunk]:
-        """One epoch over the training split: shuffled batches of exactly `batch_size`, without the rest."""
+    def windows(self, batch_size: int, rng: np.random.Generator) -> Iterator[Chunk]:
+        """One epoch over the training split, shuffled; see `shuffled`."""
         ...
 
     def close(self) -> Any:
@@ -164,9 +163,9 @@ def kept_columns(path: Path, manifest: dict[str, Any], columns: list[str]) -> li
 def shuffled(
     n_rows: int, batch_size: int, rng: np.random.Generator, read: Callable[[int], Chunk]
 ) -> Iterator[Chunk]:
-    """One epoch: random batches of exactly `batch_size` events, each event at most once, without the rest.
+    """One epoch in random order: windows of whole batches, each event at most once, without the rest.
 
-    The next window is mixed in a thread while the batches of one are in use.
+    The next window is mixed in a thread while one is in use.
 
     Args:
         n_rows: events of the split.
@@ -181,8 +180,9 @@ def shuffled(
         following = pool.submit(next, mixed, None)
         while (window := following.result()) is not None:
             following = pool.submit(next, mixed, None)
-            for start in range(0, len(window.weight) - batch_size + 1, batch_size):
-                yield window.take(slice(start, start + batch_size))
+            whole = len(window.weight) - len(window.weight) % batch_size
+            if whole:
+                yield window.take(slice(whole))
 
 
 def _mixed(
@@ -226,7 +226,7 @@ class MemorySample:
         """All events of a split in fixed order, as views."""
         return (self._chunk(split, number) for number in range(-(-self.rows[split] // CHUNK_ROWS)))
 
-    def batches(self, batch_size: int, rng: np.random.Generator) -> Iterator[Chunk]:
+    def windows(self, batch_size: int, rng: np.random.Generator) -> Iterator[Chunk]:
         """One epoch over the training split in random order; see `shuffled`."""
         return shuffled(self.rows["train"], batch_size, rng, partial(self._chunk, "train"))
 
@@ -261,7 +261,7 @@ class StoredSample:
         with block_file(self.files[split]) as file:
             yield from in_order(lambda number: self._chunk(file[number]), range(len(file)), threads=2)
 
-    def batches(self, batch_size: int, rng: np.random.Generator) -> Iterator[Chunk]:
+    def windows(self, batch_size: int, rng: np.random.Generator) -> Iterator[Chunk]:
         """One epoch over the training split in random order; see `shuffled`."""
         with block_file(self.files["train"]) as file:
             yield from shuffled(self.rows["train"], batch_size, rng, lambda number: self._chunk(file[number]))
@@ -278,7 +278,7 @@ def open_background(
     weighting: Weighting = "physical",
     memory_mb: int = 4096,
     kind: Kind = "background",
-    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
+    fractions: tuple[float, float, float] = SPLIT_FRACTIONS,
     max_train_events: int | None = None,
     max_validation_events: int | None = None,
     scratch: Path | None = None,

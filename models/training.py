@@ -1,11 +1,10 @@
 """Training: background shards in, a model bundle out."""
 
 import logging
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import shutil
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,31 +12,25 @@ from numpy.typing import NDArray
 from fileset.exceptions import FailureError, InputError
 from models import backend
 from models.bundle import BUNDLE_FORMAT, AnomalyModel, checksum_of_json, verified_card, write_bundle
+from models.checkpoints import Checkpoint
 from models.efficiency import EFFICIENCIES, MIN_EFFECTIVE, UpperTail
+from models.fitting import Fit, Progress, fit
 from models.presets import FeatureSet
 from models.scaling import Scaler, fit_scaler
 from models.settings import ScoreName, TrainingSettings
-from models.stream import (
-    CHUNK_ROWS,
-    BackgroundSample,
-    Chunk,
-    feature_columns,
-    kept_columns,
-    open_background,
-)
-from processors.shards import read_manifest
-
-if TYPE_CHECKING:
-    import keras
+from models.stream import BackgroundSample, feature_columns, kept_columns, open_background
+from processors.shards import content_of, read_manifest
 
 __all__ = ["Fit", "Progress", "fit", "scaled_sample", "train", "training_hash"]
 
 logger = logging.getLogger(__name__)
 
-Progress: TypeAlias = Callable[[int, int, float, float], None]
-
-# A model that removes less than this part of the mean predictor's error has learnt nothing.
-COLLAPSE_MARGIN = 0.05
+# Settings that change where and how training runs, or what follows from it, and no number of the model.
+_WITHOUT_EFFECT = {"fail_on_collapse", "memory_mb", "scratch"}
+_SEARCHED = (
+    "the model has seen the train and validation splits of the collision data: only their test split was kept for "
+    "the search and may be looked at as held out"
+)
 
 
 def train(
@@ -49,11 +42,13 @@ def train(
     output: Path,
     name: str | None = None,
     threads: int | None = None,
+    origin: dict[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Train an autoencoder on the background of one region and write its bundle.
 
-    A bundle that carries the same hash of settings, seed, features and shards is returned as it is.
+    A bundle that carries the same hash of settings, seed, features and shards is returned as it is. Training that
+    was killed goes on after its last whole epoch and ends with the same weights.
 
     Args:
         manifest: `manifest.json` of the region's shards.
@@ -63,6 +58,7 @@ def train(
         output: directory of the analysis; the bundle goes to models/<region>/<name> in it.
         name: of the model; by default <preset>-<features>.
         threads: of TensorFlow; by default all cores.
+        origin: where the settings come from, such as the hash of a search; recorded in the card.
         progress: called after each epoch with its number (from 1), their number at most, loss and
             validation loss.
 
@@ -70,9 +66,9 @@ def train(
         The bundle's directory.
 
     Raises:
-        InputError: the manifest cannot be used or holds no background.
-        FailureError: a shard is broken, the loss is not finite, or the model collapsed and
-            `settings.fail_on_collapse` is set.
+        InputError: the manifest cannot be used or holds nothing to train on.
+        FailureError: a shard is broken, the loss is not finite, the disk has no room for what does not fit into
+            memory, or the model collapsed and `settings.fail_on_collapse` is set.
     """
     content = read_manifest(manifest)
     columns = kept_columns(manifest, content, feature_columns(content, features))
@@ -82,6 +78,8 @@ def train(
         raise InputError(msg)
     directory = Path(output) / "models" / str(content["region"]) / name
     identity = training_hash(content, columns=columns, settings=settings, seed=seed)
+    if origin:
+        identity = checksum_of_json([identity, origin])
     card = _reusable(directory, identity)
     if card is None:
         card = _train(
@@ -93,7 +91,7 @@ def train(
             threads,
             progress,
             directory=directory,
-            identity=identity,
+            identity={"hash": identity} | ({"origin": origin} if origin else {}),
         )
     else:
         logger.info("model %s of region %s is up to date", name, content["region"])
@@ -110,51 +108,61 @@ def train(
 def training_hash(
     manifest: dict[str, Any], *, columns: list[str], settings: TrainingSettings, seed: int
 ) -> str:
-    """Hash of all that decides what is learnt: settings, seed, features and the background's shards."""
-    background = {
-        name: dataset.get("scale", 1.0)
-        for name, dataset in manifest["datasets"].items()
-        if dataset["kind"] == "background"
-    }
-    shards = sorted(
-        (entry["path"], entry["checksum"]) for entry in manifest["shards"] if entry["dataset"] in background
-    )
+    """Hash of all that decides what is learnt: settings, seed, features and the shards that are trained on.
+
+    Nothing else of the manifest counts: with another signal the model stays what it is.
+    """
     return checksum_of_json(
         {
             "format": BUNDLE_FORMAT,
-            "settings": settings.model_dump(mode="json", exclude={"fail_on_collapse"}),
+            "settings": settings.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
             "seed": seed,
             "features": columns,
-            "config_hash": manifest["config_hash"],
-            "datasets": background,
-            "shards": shards,
+            "shards": content_of(manifest, settings.trained_kind),
         }
     )
 
 
 def scaled_sample(
-    manifest: Path, *, columns: list[str], settings: TrainingSettings, seed: int
+    manifest: Path,
+    *,
+    columns: list[str],
+    settings: TrainingSettings,
+    seed: int,
+    scratch: Path | None = None,
 ) -> tuple[BackgroundSample, Scaler]:
     """The events to train on, scaled, and their scaler, fitted on the training split alone.
 
     Args:
         manifest: `manifest.json` of the region's shards.
         columns: inputs, in order.
-        settings: scaling, weights and memory.
+        settings: scaling, weights, memory, and which events.
         seed: of the split.
+        scratch: directory for what does not fit into memory; by default the setting, or the system's.
+
+    Returns:
+        The sample, to be closed by who is done with it, and the scaler.
 
     Raises:
-        InputError: there is no background to train on.
-        FailureError: a shard is broken.
+        InputError: there is nothing to train on.
+        FailureError: a shard is broken, or the disk has no room for what does not fit into memory.
     """
     sample = open_background(
-        manifest, columns=columns, seed=seed, weighting=settings.weighting, memory_mb=settings.memory_mb
+        manifest,
+        columns=columns,
+        seed=seed,
+        weighting=settings.weighting,
+        memory_mb=settings.memory_mb,
+        kind=settings.trained_kind,
+        fractions=settings.fractions,
+        max_train_events=settings.max_train_events,
+        max_validation_events=settings.max_validation_events,
+        scratch=scratch or settings.scratch,
     )
     scaler = fit_scaler(
         settings.scaler,
         ((chunk.features, chunk.training_weight) for chunk in sample.chunks("train")),
         columns=columns,
-        n_events=sample.rows["train"],
         empty=settings.empty,
     )
     sample.scale(scaler)
@@ -180,7 +188,7 @@ def _train(
     progress: Progress | None,
     *,
     directory: Path,
-    identity: str,
+    identity: dict[str, Any],
 ) -> dict[str, Any]:
     """Fit scaler and network, calibrate thresholds and write the bundle; its card is returned."""
     backend.start(threads)
@@ -188,29 +196,34 @@ def _train(
 
     from models.autoencoder import build  # noqa: PLC0415
 
-    sample, scaler = scaled_sample(manifest, columns=columns, settings=settings, seed=seed)
-    keras.utils.set_random_seed(seed % 2**32)
-    network = build(settings, len(columns), seed=seed % 2**31)
-    run = fit(network, sample, settings, seed=seed, progress=progress)
-    identification = {"settings": settings.model_dump(mode="json"), "scores": list(settings.scores)}
-    model = AnomalyModel(network, scaler, identification)
-    thresholds = {name: _thresholds(tail) for name, tail in _held_out_tails(model, sample).items()}
-    trained_on = {
-        "datasets": sample.datasets,
-        "rows": sample.rows,
-        "sumw": sample.sumw,
-        "n_train": sample.rows["train"],
-        "sumw_train": sample.sumw["train"],
-        "config_hash": content["config_hash"],
-    }
+    # What a killed process left here may be gigabytes.
+    scratch = (settings.scratch or directory.parent) / f".{directory.name}.{content['region']}.events"
+    shutil.rmtree(scratch, ignore_errors=True)
+    checkpoint = Checkpoint(
+        directory.with_name(f".{directory.name}.checkpoint.npz"),
+        checksum_of_json([identity["hash"], backend.versions()]),
+    )
+    try:
+        sample, scaler = scaled_sample(
+            manifest, columns=columns, settings=settings, seed=seed, scratch=scratch
+        )
+        with closing(sample):
+            keras.utils.set_random_seed(seed % 2**32)
+            network = build(settings, len(columns), seed=seed % 2**31)
+            run = fit(network, sample, settings, seed=seed, progress=progress, checkpoint=checkpoint)
+            identification = {"settings": settings.model_dump(mode="json"), "scores": list(settings.scores)}
+            model = AnomalyModel(network, scaler, identification)
+            thresholds = {name: _thresholds(tail) for name, tail in _held_out_tails(model, sample).items()}
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     model.card |= {
         "format": BUNDLE_FORMAT,
         "name": directory.name,
         "region": content["region"],
         "features": columns,
         "preset": settings.preset,
-        "hash": identity,
-        "trained_on": trained_on,
+        **identity,
+        "trained_on": _trained_on(content, sample, settings),
         "seeds": {"split": seed, "training": seed},
         "versions": backend.versions(),
         "metrics": run.metrics(),
@@ -219,6 +232,7 @@ def _train(
         "other_thresholds": thresholds,
     }
     write_bundle(directory, model, settings=settings, history=run.history())
+    checkpoint.remove()
     if run.collapsed:
         logger.warning(
             "model %s collapsed: validation error %.4g, predicting the mean gives %.4g",
@@ -229,149 +243,27 @@ def _train(
     return model.card
 
 
-@dataclass
-class Fit:
-    """What happened in training; losses are weighted means of the squared error, without penalties."""
-
-    mean_predictor: float
-    val_mean_predictor: float
-    loss: list[float] = field(default_factory=list)
-    val_loss: list[float] = field(default_factory=list)
-    val_objective: list[float] = field(default_factory=list)
-    events: int = 0
-    seconds: float = 0.0
-    best: int = 0
-
-    @property
-    def collapsed(self) -> bool:
-        return self.val_loss[self.best] > (1 - COLLAPSE_MARGIN) * self.val_mean_predictor
-
-    def metrics(self) -> dict[str, Any]:
-        return {
-            "loss": self.loss[self.best],
-            "val_loss": self.val_loss[self.best],
-            "mean_predictor_loss": self.mean_predictor,
-            "val_mean_predictor_loss": self.val_mean_predictor,
-            "best_epoch": self.best + 1,
-            "epochs": len(self.loss),
-            "seconds": self.seconds,
-            "events_per_second": self.events / self.seconds if self.seconds > 0 else 0.0,
-        }
-
-    def history(self) -> dict[str, Any]:
-        return {
-            "loss": self.loss,
-            "val_loss": self.val_loss,
-            "val_objective": self.val_objective,
-            "mean_predictor_loss": self.mean_predictor,
-            "val_mean_predictor_loss": self.val_mean_predictor,
-            "collapsed": self.collapsed,
-        }
-
-
-def fit(
-    network: "keras.Model",
-    sample: BackgroundSample,
-    settings: TrainingSettings,
-    *,
-    seed: int,
-    progress: Progress | None = None,
-) -> Fit:
-    """Train until the validation objective stops falling; the network keeps the weights of its best epoch.
-
-    Args:
-        network: of `models.autoencoder.build`.
-        sample: scaled, see `scaled_sample`.
-        settings: weights, optimiser, epochs and patience.
-        seed: of the shuffling; every epoch has random numbers of its own.
-        progress: see `train`; an exception that it raises ends the fit.
-
-    Raises:
-        FailureError: the loss is not finite.
-    """
-    from models.autoencoder import prepare_training  # noqa: PLC0415 (imports Keras)
-
-    n_train = sample.rows["train"]
-    # Equal batches: one compiled shape, and fewer events than batches are left out of an epoch.
-    steps = min(max(-(-n_train // settings.batch_size), settings.min_steps), n_train)
-    batch_size = n_train // steps
-    prepare_training(network, settings, steps=steps * settings.epochs)
-    run = Fit(*_mean_predictor(sample))
-    weights = network.get_weights()
-    for epoch in range(settings.epochs):
-        begin = time.perf_counter()
-        rng = np.random.default_rng((seed % 2**64, epoch))
-        network.reset_metrics()
-        logs: dict[str, Any] = {}
-        for batch in sample.batches(batch_size, rng):
-            logs = network.train_on_batch(
-                batch.features, batch.features, sample_weight=batch.training_weight, return_dict=True
-            )
-            run.events += batch_size
-        run.seconds += time.perf_counter() - begin
-        validation = _validate(network, sample)
-        if not np.isfinite([logs["loss"], *validation.values()]).all():
-            msg = f"the loss is not finite after epoch {epoch + 1}: lower learning_rate"
-            raise FailureError(msg)
-        run.loss.append(float(logs["error"]))
-        run.val_loss.append(float(validation["error"]))
-        run.val_objective.append(float(validation.get("objective", validation["error"])))
-        if progress is not None:
-            progress(epoch + 1, settings.epochs, run.loss[-1], run.val_loss[-1])
-        if run.val_objective[-1] < run.val_objective[run.best] or epoch == 0:
-            run.best, weights = epoch, network.get_weights()
-        elif settings.patience is not None and epoch - run.best >= settings.patience:
-            break
-    network.set_weights(weights)
-    return run
-
-
-def _validate(network: "keras.Model", sample: BackgroundSample) -> dict[str, Any]:
-    network.reset_metrics()
-    logs: dict[str, Any] = {}
-    rows = min(CHUNK_ROWS, sample.rows["validation"])
-    for chunk in sample.chunks("validation"):
-        for batch in _padded(chunk, rows):
-            logs = network.test_on_batch(
-                batch.features, batch.features, sample_weight=batch.training_weight, return_dict=True
-            )
-    return logs
-
-
-def _padded(chunk: Chunk, rows: int) -> Iterator[Chunk]:
-    """Pieces of one compiled shape, filled up with events of weight 0."""
-    for start in range(0, len(chunk.weight), rows):
-        piece = chunk.take(slice(start, start + rows))
-        lacking = rows - len(piece.weight)
-        if lacking:
-            shape = ((0, lacking), (0, 0))
-            piece = Chunk(
-                np.pad(piece.features, shape),
-                np.pad(piece.training_weight, shape[0]),
-                np.pad(piece.weight, shape[0]),
-            )
-        yield piece
-
-
-def _mean_predictor(sample: BackgroundSample) -> tuple[float, float]:
-    """Error of predicting each input's mean over the training events, for training and validation."""
-    moments: dict[str, list[NDArray[np.float64]]] = {}
-    for split in ("train", "validation"):
-        first, second = np.zeros(len(sample.columns)), np.zeros(len(sample.columns))
-        total = 0.0
-        for chunk in sample.chunks(split):
-            weight = chunk.training_weight.astype(np.float64)
-            first += weight @ chunk.features
-            second += weight @ chunk.features.astype(np.float64) ** 2
-            total += float(weight.sum())
-        moments[split] = [first / total, second / total] if total > 0 else [first, second]
-    mean = moments["train"][0]
-    errors = [float(np.mean(second - 2 * mean * first + mean**2)) for first, second in moments.values()]
-    return errors[0], errors[1]
+def _trained_on(
+    manifest: dict[str, Any], sample: BackgroundSample, settings: TrainingSettings
+) -> dict[str, Any]:
+    """What the card says of the events: which they were, and what of them the model has not seen."""
+    kind = settings.trained_kind
+    return {
+        "kind": kind,
+        "fractions": list(settings.fractions),
+        "datasets": sample.datasets,
+        "rows": sample.rows,
+        "sumw": sample.sumw,
+        "n_train": sample.rows["train"],
+        "sumw_train": sample.sumw["train"],
+        "shards": checksum_of_json(content_of(manifest, kind)),
+        "config_hash": manifest["config_hash"],
+        "recipe": manifest.get("recipe", {}),
+    } | ({"blinding": _SEARCHED} if kind == "data" else {})
 
 
 def _held_out_tails(model: AnomalyModel, sample: BackgroundSample) -> dict[ScoreName, UpperTail]:
-    """Each score of the background that the weights were not fitted to: validation and test, signed weights."""
+    """Each score of events that the weights were not fitted to: validation and, of simulation, test; signed weights."""
     scores: dict[ScoreName, list[NDArray[np.float32]]] = {name: [] for name in model.score_names}
     weights = []
     for split in ("validation", "test"):

@@ -15,6 +15,7 @@ from processors.files import checksum, read_json, replace_atomically
 __all__ = [
     "MANIFEST_FORMAT",
     "check_whole",
+    "content_of",
     "is_whole",
     "read_event",
     "read_manifest",
@@ -114,6 +115,25 @@ def read_manifest(path: Path, *, stage: str = "select") -> dict[str, Any]:
             message = f"shard {file} is listed in {path.name} but missing or changed: run {stage} again"
             raise FailureError(message)
     return dict(manifest)
+
+
+def content_of(manifest: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """What the shards of one kind of dataset ("background", "data" or "signal") hold; of another kind nothing counts.
+
+    Args:
+        manifest: of a region's shards.
+        kind: of datasets.
+
+    Returns:
+        `scales` by dataset, and `shards`: path and checksum of each, sorted.
+    """
+    scales = {
+        name: book.get("scale", 1.0) for name, book in manifest["datasets"].items() if book["kind"] == kind
+    }
+    shards = sorted(
+        (entry["path"], entry["checksum"]) for entry in manifest["shards"] if entry["dataset"] in scales
+    )
+    return {"scales": scales, "shards": shards}
 
 
 def read_event(

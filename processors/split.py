@@ -3,9 +3,11 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["SPLITS", "identity_hash", "split_of"]
+__all__ = ["SPLITS", "SPLIT_FRACTIONS", "identity_hash", "split_of"]
 
 SPLITS = ("train", "validation", "test")
+# The sources' 80/20 split into training and test, the 80 split again 80/20.
+SPLIT_FRACTIONS = (0.64, 0.16, 0.20)
 
 # The odd constants of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
 _INCREMENT = np.uint64(0x9E3779B97F4A7C15)
@@ -46,11 +48,9 @@ def split_of(
     event: ArrayLike,
     *,
     seed: int,
-    fractions: tuple[float, float, float] = (0.64, 0.16, 0.20),
+    fractions: tuple[float, float, float] = SPLIT_FRACTIONS,
 ) -> NDArray[np.uint8]:
     """Index into `SPLITS` for each event.
-
-    The default keeps the sources' 80/20 split into training and test, the 80 split again 80/20.
 
     Args:
         channel: see `identity_hash`.
