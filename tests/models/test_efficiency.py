@@ -75,7 +75,7 @@ def test_errors_of_held_out_events_that_stand_for_all_are_the_spread_of_repeated
     signal = rng.normal(1, 1, 20_000)
     areas, shares = [], []
     for _ in range(300):
-        score, weight, strata = held_out(rng, (600, 300), (1.0, 3.0))
+        score, weight, strata = held_out(rng, (3000, 1500), (1.0, 3.0))
         areas.append(auc(score, weight, signal, np.ones(len(signal)), strata))
         passing = score > 1.5
         share = weight[passing].sum() / weight.sum()
