@@ -51,7 +51,7 @@ class Spectrum:
         weight = np.append(weight[filled], zeros)
         order = np.argsort(values)
         values = values[order]
-        sums: NDArray[np.float64] = weight[order]
+        sums = weight[order].astype(np.float64)
         bits = np.ascontiguousarray(values).view(np.uint32)
         # Negative floats count downwards in their bits: turned over, patterns rise with the values.
         key = np.where(bits & _SIGN, ~bits, bits | _SIGN) >> np.uint32(_DROPPED_BITS)

@@ -9,6 +9,7 @@ import hist
 from matplotlib.figure import Figure
 
 from processors.cells import MOMENTS, cell_moments, one_cell
+from report.architecture import architecture, layers_of, penalties_of
 from report.mathtext import to_html, to_plain
 from report.matrices import CellMeans, draw_event, draw_means, draw_ratio, means_to_dict
 from report.pictures import Drawing
@@ -17,7 +18,7 @@ from report.processes import Floats, Process, choose_signals, processes_of
 from report.settings import ReportSettings
 from report.stacks import draw_stack, stack_contents
 from report.style import Sample
-from report.training import architecture, layers_of, loss_curves
+from report.training import loss_curves
 
 __all__ = [
     "Event",
@@ -389,16 +390,17 @@ def training_drawings(region: Region) -> list[Drawing]:
         )
         layers = layers_of(card)
         if layers:
-            draw = partial(architecture, layers, sample=region.sample, name=name)
-            sizes = "-".join(str(size) for size, _ in layers)
+            draw = partial(architecture, layers, sample=region.sample, name=name, remark=penalties_of(card))
+            sizes = "-".join(str(layer.units) for layer in layers)
+            total = sum(layer.parameters for layer in layers)
             drawings.append(
                 _drawing(
                     region,
                     draw,
-                    {"layers": layers},
+                    {"layers": [layer._asdict() for layer in layers], "parameters": total},
                     name=f"network_{name}",
                     title=f"Layers of the model {name}",
-                    alt=f"Fully connected network {sizes}.",
+                    alt=f"Fully connected network {sizes} with {total} parameters; the latent space is marked.",
                 )
             )
     return drawings

@@ -3,10 +3,9 @@
 from typing import Any
 
 import numpy as np
-import pytest
 
 from report.style import Sample
-from report.training import architecture, layers_of, loss_curves
+from report.training import loss_curves
 
 HISTORY: dict[str, Any] = {
     "loss": [0.9, 0.5, 0.4],
@@ -30,26 +29,3 @@ def test_a_collapsed_model_is_marked(demo: Sample) -> None:
     collapsed = loss_curves(HISTORY, sample=demo, collapsed=True).axes[0]
     assert not any("COLLAPSED" in text.get_text() for text in healthy.texts)
     assert any("COLLAPSED" in text.get_text() for text in collapsed.texts)
-
-
-def test_the_card_tells_the_layers_with_n_for_the_number_of_inputs() -> None:
-    card = {
-        "features": ["a", "b", "c"],
-        "settings": {
-            "encoder": ["n", 2],
-            "encoder_activations": ["tanh", "leakyrelu"],
-            "decoder": [],
-            "decoder_activations": ["linear"],
-        },
-    }
-    assert layers_of(card) == [(3, ""), (3, "tanh"), (2, "leakyrelu"), (3, "linear")]
-    assert layers_of({"features": ["a"]}) == []
-
-
-@pytest.mark.parametrize("sizes", [(33, 24, 33), (529, 529, 450, 300, 200, 150, 200, 350, 450, 529)])
-def test_the_drawing_names_every_layer(demo: Sample, sizes: tuple[int, ...]) -> None:
-    ax = architecture([(size, "tanh") for size in sizes], sample=demo).axes[0]
-    written = [text.get_text() for text in ax.texts]
-    for size in set(sizes):
-        assert written.count(str(size)) == sizes.count(size)
-    assert written.count("tanh") == len(sizes)
