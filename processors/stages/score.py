@@ -1,24 +1,34 @@
-"""Score: shards and a model to a score for every event."""
+"""Score: shards, or events themselves, and a model to a score for every event."""
 
 import logging
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from coffea.nanoevents import BaseSchema
+import hist
+from coffea.processor.executor import WorkItem
 
 from fileset.exceptions import InputError
-from processors.books import ledger
-from processors.files import checksum, fingerprint, read_json, write_json
+from processors.books import dataset_books, manifest_of
+from processors.execution import unreadable, work_items
+from processors.features import baseline_names, table_names
+from processors.files import checksum, fingerprint, read_json
+from processors.friends import write_friends
 from processors.receipts import dependence
-from processors.scoring import ScoreProcessor
-from processors.settings import RegionSettings
+from processors.rmm import layout_of
+from processors.schema import OpenDataSchema, ShardSchema
+from processors.scoring import EventScoreProcessor, ScoreProcessor, Scoring
+from processors.selection import SelectionProcessor, chunk_name
+from processors.settings import RegionSettings, RMMSettings, WeightSettings
 from processors.shards import read_manifest
 from processors.stages.results import write_results
 from processors.stages.resume import refuse, run_what_is_missing, shard_chunks
+from processors.stages.select import input_recipe, selection_hashes
+from processors.weights import check_corrections, variation_names
 from processors.workers import Workers
 
-__all__ = ["score_region"]
+__all__ = ["score_files", "score_region"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +43,7 @@ def score_region(
     seed: int,
     workers: Workers,
     output: Path,
+    friends: bool = True,
 ) -> dict[str, Any]:
     """Scores every event of a region's shards: output/scores/<region>/<model>.
 
@@ -45,33 +56,24 @@ def score_region(
         seed: of the split into training, validation and test.
         workers: who do the work.
         output: directory of the whole analysis.
+        friends: write a ROOT tree of each dataset's scores too.
 
     Returns:
         The manifest of the scores.
 
     Raises:
+        InputError: the model is missing, or of another split.
         FailureError: a shard could not be read.
     """
-    shards, directory = output / "shards" / name, output / "scores" / name / model_name
+    shards = output / "shards" / name
     manifest = read_manifest(shards / "manifest.json")
     scales = {dataset: book["scale"] for dataset, book in manifest["datasets"].items()}
-    _check_model(model, manifest, seed)
-    card = checksum(model / "card.json")
-    hashes = {
-        shard["path"]: dependence(
-            [
-                card,
-                shard["checksum"],
-                scales[shard["dataset"]],
-                seed,
-                manifest["variables"],
-                manifest["variations"],
-            ]
+    card = _card(model, seed)
+    if card.get("trained_on", {}).get("config_hash", manifest["config_hash"]) != manifest["config_hash"]:
+        logger.warning(
+            "model %s was trained on other shards than it scores now: train again unless that is meant", model
         )
-        for shard in manifest["shards"]
-    }
-    chunks = shard_chunks(manifest, shards)
-    processor = ScoreProcessor(
+    scoring = Scoring(
         region=name,
         n_leptons=region.n_leptons,
         name=model_name,
@@ -79,26 +81,28 @@ def score_region(
         loader=loader,
         variables=manifest["variables"],
         variations=manifest["variations"],
-        scales=scales,
         seed=seed,
-        scores=directory,
-        config_hashes=hashes,
+        directory=output / "scores" / name / model_name,
     )
-    receipts, histograms, missing = run_what_is_missing(
+    of_model = [checksum(model / "card.json"), seed, manifest["variables"], manifest["variations"]]
+    hashes = {
+        shard["path"]: dependence([*of_model, shard["checksum"], scales[shard["dataset"]]])
+        for shard in manifest["shards"]
+    }
+    chunks = shard_chunks(manifest, shards)
+    receipts, histograms = _done(
+        scoring,
         chunks,
         {chunk: hashes[f"{chunk}.parquet"] for chunk in chunks},
-        directory,
-        processor,
-        workers.executor(f"scoring {name}"),
-        schema=BaseSchema,
+        ScoreProcessor(scoring, scales=scales, config_hashes=hashes),
+        workers,
+        schema=ShardSchema,
         file_format="parquet",
     )
-    if missing:
-        write_json(directory / "ledger.json", ledger(len(receipts), missing))
-        refuse(missing, directory / "ledger.json")
     scored = {
         **manifest,
         "model": model_name,
+        "scores": card.get("scores", ["mse"]),
         "scored_shards": manifest["config_hash"],
         "config_hash": fingerprint(hashes),
         "seed": seed,
@@ -106,25 +110,193 @@ def score_region(
             {**receipts[chunk]["shard"], "dataset": receipts[chunk]["dataset"]} for chunk in sorted(receipts)
         ],
     }
-    write_results(directory, scored, histograms)
-    return scored
+    return _written(scoring, scored, histograms, workers, friends=friends)
 
 
-def _check_model(model: Path, manifest: Mapping[str, Any], seed: int) -> None:
-    """Looks whether a model may score these shards.
+def score_files(
+    fileset: Mapping[str, Any],
+    *,
+    name: str,
+    region: RegionSettings,
+    weights: WeightSettings,
+    rmm: RMMSettings,
+    model: Path,
+    loader: str,
+    seed: int | None,
+    workers: Workers,
+    output: Path,
+    friends: bool = True,
+) -> dict[str, Any]:
+    """Selects and scores events of ROOT files in one pass, without shards: output/scores/<region>/<model>.
+
+    The scores are those that `score_region` gives of the same events.
+
+    Args:
+        fileset: the checked fileset of this region, with steps: each becomes a chunk.
+        name: of the region.
+        region: its cuts.
+        weights: which weight factors.
+        rmm: which matrix; it is made only if the model takes its cells.
+        model: directory of the model's bundle.
+        loader: "module:function" that loads the bundle.
+        seed: of the split into training, validation and test; by default the model's own.
+        workers: who do the work.
+        output: directory of the whole analysis.
+        friends: write a ROOT tree of each dataset's scores too.
+
+    Returns:
+        The manifest of the scores.
 
     Raises:
-        InputError: its split is of another seed, so that events it has trained on would pass for held-out ones.
+        InputError: the model is missing, of another split, or takes inputs that are not made here.
+        FailureError: a chunk could not be read.
+    """
+    check_corrections(weights, (*table_names(region.n_leptons), *baseline_names(region.n_leptons)))
+    card = _card(model, seed)
+    seed = int(card["seeds"]["split"]) if seed is None else seed
+    table = {*table_names(region.n_leptons), *baseline_names(region.n_leptons)}
+    rmm = rmm.model_copy(update={"write": not table.issuperset(card["features"])})
+    _check_inputs(model, card, name, region, rmm)
+    scoring = Scoring(
+        region=name,
+        n_leptons=region.n_leptons,
+        name=str(card["name"]),
+        model=model,
+        loader=loader,
+        variables=list(baseline_names(region.n_leptons)),
+        variations=list(variation_names(weights)),
+        seed=seed,
+        directory=output / "scores" / name / str(card["name"]),
+    )
+    of_model = [checksum(model / "card.json"), seed]
+    selection = selection_hashes(fileset, region=region, weights=weights, rmm=rmm)
+    hashes = {dataset: dependence([*of_model, selected]) for dataset, selected in selection.items()}
+    chunks = {
+        chunk_name(i.dataset, str(uuid.UUID(bytes=i.fileuuid)), i.entrystart, i.entrystop): i
+        for i in work_items(fileset)
+    }
+    receipts, histograms = _done(
+        scoring,
+        chunks,
+        {chunk: hashes[item.dataset] for chunk, item in chunks.items()},
+        EventScoreProcessor(
+            scoring,
+            SelectionProcessor(
+                name=name,
+                region=region,
+                weights=weights,
+                rmm=rmm,
+                shards=scoring.directory,
+                config_hashes=hashes,
+            ),
+            config_hashes=hashes,
+        ),
+        workers,
+        schema=OpenDataSchema,
+        known_missing=unreadable(fileset),
+        timeout=workers.settings.timeout,
+    )
+    books = dataset_books(fileset, receipts)
+    scored = manifest_of(
+        name,
+        fingerprint([hashes, sorted(receipts)]),
+        books,
+        receipts,
+        dict.fromkeys(books, 1.0),
+        complete=True,
+        lumi_pb=next(iter(books.values()))["lumi_pb"],
+        variables=list(scoring.variables),
+        variations=list(scoring.variations),
+        model=scoring.name,
+        scores=card.get("scores", ["mse"]),
+        scored_shards=None,
+        seed=seed,
+    )
+    return _written(scoring, scored, histograms, workers, friends=friends)
+
+
+def _done(
+    scoring: Scoring,
+    chunks: Mapping[str, WorkItem],
+    hashes: Mapping[str, str],
+    processor: ScoreProcessor | EventScoreProcessor,
+    workers: Workers,
+    **how: Any,
+) -> tuple[dict[str, dict[str, Any]], dict[str, hist.Hist]]:
+    """Receipts and histograms of all chunks.
+
+    Raises:
+        FailureError: some could not be done; ledger.json beside the scores names them.
+    """
+    receipts, histograms, missing = run_what_is_missing(
+        chunks,
+        hashes,
+        scoring.directory,
+        processor,
+        workers.executor(f"scoring {scoring.region}"),
+        **how,
+    )
+    if missing:
+        refuse(missing, scoring.directory / "ledger.json")
+    return receipts, histograms
+
+
+def _written(
+    scoring: Scoring,
+    manifest: dict[str, Any],
+    histograms: Mapping[str, hist.Hist],
+    workers: Workers,
+    *,
+    friends: bool,
+) -> dict[str, Any]:
+    """The manifest, after it and all that goes with it is on disk; what is there already is left as it is."""
+    known = scoring.directory / "manifest.json"
+    before = read_json(known) if known.is_file() else {}
+    trees = before.get("friends", [])
+    same = before == {**manifest, "friends": trees} and bool(trees) == friends
+    if not same or not all((scoring.directory / tree["path"]).is_file() for tree in trees):
+        trees = write_friends(scoring.directory, manifest, workers.map) if friends else []
+    manifest = {**manifest, "friends": trees}
+    write_results(scoring.directory, manifest, histograms)
+    return manifest
+
+
+def _card(model: Path, seed: int | None) -> dict[str, Any]:
+    """The card of a model that may score with this split.
+
+    Raises:
+        InputError: there is none, or its split is of another seed, so that events it has trained on would pass for
+            held-out ones.
     """
     if not (model / "card.json").is_file():
         message = f"there is no model {model}: run the stage train first"
         raise InputError(message)
-    card = read_json(model / "card.json")
+    card: dict[str, Any] = read_json(model / "card.json")
     own = card.get("seeds", {}).get("split", seed)
-    if own != seed:
+    if seed not in {None, own}:
         message = f"model {model} was trained with the split of seed {own}, not {seed}: score with that, or train again"
         raise InputError(message)
-    if card.get("trained_on", {}).get("config_hash", manifest["config_hash"]) != manifest["config_hash"]:
-        logger.warning(
-            "model %s was trained on other shards than it scores now: train again unless that is meant", model
+    return card
+
+
+def _check_inputs(
+    model: Path, card: Mapping[str, Any], name: str, region: RegionSettings, rmm: RMMSettings
+) -> None:
+    """Looks whether the columns that are made here are those that a model has learnt.
+
+    Raises:
+        InputError: they have other names, or mean something else.
+    """
+    made = {*table_names(region.n_leptons), *baseline_names(region.n_leptons), *layout_of(rmm).cell_names}
+    unknown = [feature for feature in card["features"] if feature not in made]
+    if unknown:
+        message = f"model {model} takes {unknown[0]!r}, which is not made in region {name}: score another region"
+        raise InputError(message)
+    own, here = card.get("trained_on", {}).get("recipe") or {}, input_recipe(region, rmm)
+    parts = [part for part in own if own[part] != here[part] and (part != "rmm" or rmm.write)]
+    if parts:
+        message = (
+            f"model {model} was trained with other settings of {' and '.join(parts)} than region {name} has now: "
+            "set them as they were, or train again"
         )
+        raise InputError(message)

@@ -9,9 +9,9 @@ import hist
 
 from fileset.exceptions import FailureError
 from processors.books import dataset_books, ledger, manifest_of, scaled_books
-from processors.execution import Missing, work_items
+from processors.execution import Missing, run_chunks, unreadable, work_items
 from processors.features import REDUCED, baseline_names, table_names
-from processors.files import checksum, fingerprint, write_json
+from processors.files import checksum, fingerprint
 from processors.receipts import dependence
 from processors.rmm import model_cells
 from processors.schema import OpenDataSchema
@@ -19,13 +19,17 @@ from processors.selection import SelectionProcessor, chunk_name
 from processors.settings import RegionSettings, RMMSettings, WeightSettings
 from processors.stages.results import write_results
 from processors.stages.resume import refuse, run_what_is_missing
+from processors.taskgraph import run_chunks_as_graph
 from processors.weights import check_corrections, variation_names
 from processors.workers import Workers
 
-__all__ = ["disk_needed", "select_region"]
+__all__ = ["disk_needed", "input_recipe", "select_region", "selection_hashes"]
 
 # What the result of a dataset depends on, beside the cuts; labels and colours change no number.
 _DECISIVE_METADATA = ("kind", "norm", "release", "tree")
+
+# What runs a processor over chunks.
+_BACKENDS = {"coffea": run_chunks, "dask-awkward": run_chunks_as_graph}
 
 # Bytes a selected event takes on disk, about: measured on the demo sample.
 _BYTES_PER_EVENT = {True: 450, False: 180}
@@ -35,6 +39,31 @@ def disk_needed(fileset: Mapping[str, Any], rmm: RMMSettings) -> int:
     """Bytes that shards may take at most, about: as if every event passed."""
     entries = sum(file["num_entries"] for content in fileset.values() for file in content["files"].values())
     return int(entries * _BYTES_PER_EVENT[rmm.write])
+
+
+def selection_hashes(
+    fileset: Mapping[str, Any], *, region: RegionSettings, weights: WeightSettings, rmm: RMMSettings
+) -> dict[str, str]:
+    """Hash, for each dataset, of everything that its selected events depend on."""
+    common = {
+        "cuts": region.model_dump(),
+        "weights": weights.model_dump(),
+        "corrections": {name: checksum(c.file) for name, c in weights.corrections.items()},
+        "rmm": rmm.model_dump(exclude={"removed"}),  # the shards hold every cell
+    }
+    return {
+        dataset: dependence({**common, **{k: content["metadata"].get(k) for k in _DECISIVE_METADATA}})
+        for dataset, content in fileset.items()
+    }
+
+
+def input_recipe(region: RegionSettings, rmm: RMMSettings) -> dict[str, Any]:
+    """What a feature of this name means: definitions of objects, and the convention of the matrix."""
+    return {
+        "leptons": region.leptons.model_dump(mode="json"),
+        "jets": region.jets.model_dump(mode="json"),
+        "rmm": rmm.model_dump(mode="json", exclude={"removed", "write"}),
+    }
 
 
 def select_region(
@@ -68,16 +97,7 @@ def select_region(
     """
     check_corrections(weights, (*table_names(region.n_leptons), *baseline_names(region.n_leptons)))
     directory = output / "shards" / name
-    common = {
-        "cuts": region.model_dump(),
-        "weights": weights.model_dump(),
-        "corrections": {name: checksum(c.file) for name, c in weights.corrections.items()},
-        "rmm": rmm.model_dump(exclude={"removed"}),  # the shards hold every cell
-    }
-    dataset_hashes = {
-        dataset: dependence({**common, **{k: content["metadata"].get(k) for k in _DECISIVE_METADATA}})
-        for dataset, content in fileset.items()
-    }
+    dataset_hashes = selection_hashes(fileset, region=region, weights=weights, rmm=rmm)
     items = {
         chunk_name(i.dataset, str(uuid.UUID(bytes=i.fileuuid)), i.entrystart, i.entrystop): i
         for i in work_items(fileset)
@@ -91,6 +111,8 @@ def select_region(
         directory,
         processor,
         workers.executor(f"selecting {name}"),
+        run=_BACKENDS[workers.settings.backend],
+        known_missing=unreadable(fileset),
         schema=OpenDataSchema,
         timeout=workers.settings.timeout,
     )
@@ -101,10 +123,8 @@ def select_region(
         "datasets": books,
         "ledger": ledger(len(receipts), missing),
     }
-    if missing:
-        write_json(directory / "ledger.json", result["ledger"])
-        if not allow_missing:
-            refuse(missing, directory / "ledger.json")
+    if missing and not allow_missing:
+        refuse(missing, directory / "ledger.json")
     scales = _scales(books, missing)
     manifest = manifest_of(
         name,
@@ -123,6 +143,7 @@ def select_region(
         },
         variables=list(baseline_names(region.n_leptons)),
         variations=list(variation_names(weights)),
+        recipe=input_recipe(region, rmm),
     )
     write_results(directory, manifest, {key: _scaled(h, scales) for key, h in histograms.items()})
     return {**result, "datasets": scaled_books(books, scales)}
@@ -142,6 +163,12 @@ def _scaled(histogram: hist.Hist, scales: Mapping[str, float]) -> hist.Hist:
 
 def _scales(books: Mapping[str, Mapping[str, Any]], missing: Sequence[Missing]) -> dict[str, float]:
     """What corrects the normalisation of incomplete simulated samples: entries expected over entries read.
+
+    The normalisation divides by the generator weights of all events that were generated, also of those that the skim
+    left out; how much of that sum belongs to the entries that are missing is written nowhere. Which entries they are
+    has nothing to do with what is in them, so on average they have the mean weight of those that were read, and the
+    ratio of entries is an unbiased correction. Its statistical error is that of the missing events themselves: for
+    N selected of which a part f is missing, sqrt(f / N) of the yield.
 
     Raises:
         FailureError: collision data are missing, or nothing of a simulated sample could be read.

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,23 +14,39 @@ import pytest
 from fileset.exceptions import FailureError, InputError
 from processors.files import write_json
 from processors.histograms import load_histograms
-from processors.settings import REGIONS, ExecutionSettings
+from processors.residuals import mean_residuals
+from processors.settings import REGIONS, ExecutionSettings, RMMSettings, WeightSettings
 from processors.shards import read_manifest
 from processors.split import split_of
 from processors.stages.results import assemble
-from processors.stages.score import score_region
+from processors.stages.score import score_files, score_region
+from processors.stages.select import input_recipe
 from processors.workers import Workers
+
+CARD = {"name": "linear", "scores": ["mse", "mae"], "features": ["mll", "met_et"], "seeds": {"split": 1}}
 
 
 class LinearModel:
     """Stands for a bundle: the score is a sum of two columns, so that a test can do it by hand."""
 
-    features = ["mll", "met_et"]  # noqa: RUF012 - the protocol asks for a list
+    features = ("mll", "met_et")
+    score_names = ("mse", "mae")
 
     def score(self, features: np.ndarray) -> np.ndarray:
         assert features.dtype == np.float32
         assert features.shape[1] == 2
         return (features[:, 0] / 100 - features[:, 1] / 50).astype(np.float32)
+
+    def measures(self, features: np.ndarray) -> Iterator["Measured"]:
+        for rows in (slice(0, 30), slice(30, len(features))):
+            mse = self.score(features[rows])
+            yield Measured(rows, {"mse": mse, "mae": mse / 2}, features[rows] ** 2)
+
+
+class Measured(NamedTuple):
+    rows: slice
+    scores: dict[str, np.ndarray]
+    residuals: np.ndarray
 
 
 @pytest.fixture
@@ -39,7 +55,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     loader = ModuleType("linear_model")
     loader.load = lambda _path: LinearModel()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "linear_model", loader)
-    write_json(tmp_path / "model" / "card.json", {"name": "linear"})
+    write_json(tmp_path / "model" / "card.json", CARD)
     return tmp_path / "model"
 
 
@@ -77,7 +93,7 @@ def test_every_selected_event_has_its_score_split_and_variables(
     manifest = score()
     events, scored = events_of(tmp_path / "shards" / "2L"), events_of(tmp_path / "scores" / "2L" / "linear")
     assert scored.column_names == [
-        *["channelNumber", "runNumber", "eventNumber", "weight", "flcomp", "split", "score"],
+        *["channelNumber", "runNumber", "eventNumber", "weight", "flcomp", "split", "score", "score_mae"],
         *manifest["variables"],
     ]
     assert manifest["variables"] == ["met_et", "mll", "mt2", "ht", "st", "meff", "lep1_pt"]
@@ -128,10 +144,11 @@ def test_a_second_run_scores_nothing_and_another_model_or_seed_scores_all(
     monkeypatch.setattr(LinearModel, "score", lambda self, x: scored.append(len(x)) or original(self, x))
     assert score() == first
     assert scored == []
+    write_json(model / "card.json", {**CARD, "seeds": {"split": 2}})
     assert score(seed=2)["config_hash"] != first["config_hash"]
     rows = sum(book["rows"] for book in first["datasets"].values())
     assert sum(scored) == rows
-    write_json(model / "card.json", {"name": "linear", "trained": "again"})
+    write_json(model / "card.json", {**CARD, "seeds": {"split": 2}, "trained": "again"})
     score(seed=2)
     assert sum(scored) == 2 * rows
 
@@ -178,3 +195,99 @@ def test_a_model_of_other_shards_is_told_of(
     write_json(model / "card.json", {"name": "linear", "trained_on": {"config_hash": "of other shards"}})
     score()
     assert "trained on other shards" in caplog.text
+
+
+def test_every_further_score_has_a_column_and_an_axis_of_its_own(
+    score: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    manifest = score()
+    assert manifest["scores"] == ["mse", "mae"]
+    scored = events_of(tmp_path / "scores" / "2L" / "linear")
+    np.testing.assert_array_equal(scored["score_mae"].to_numpy(), scored["score"].to_numpy() / 2)
+    histograms = load_histograms(tmp_path / "scores" / "2L" / "linear" / "histograms.json")
+    assert set(histograms) == {"2L/score/linear", "2L/score/linear/mae", "2L/residuals/linear"}
+    first, other = (histograms[name].axes["score"] for name in ("2L/score/linear", "2L/score/linear/mae"))
+    assert first.label != other.label
+    assert (first.edges[0], first.edges[-1]) == (-6, 10)
+    assert (other.edges[0], other.edges[-1]) == (-5, 7)
+    totals = [histograms[f"2L/score/linear{other}"].sum(flow=True).value for other in ("", "/mae")]
+    assert totals[0] == pytest.approx(totals[1], rel=1e-12)
+
+
+def test_residuals_are_averaged_over_held_out_background_and_over_all_signal(
+    score: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    manifest = score()
+    assemble(tmp_path, ("2L",))
+    histogram = load_histograms(tmp_path / "histograms.json")["2L/residuals/linear"]
+    kinds = {name: book["kind"] for name, book in manifest["datasets"].items()}
+    events, scored = events_of(tmp_path / "shards" / "2L"), events_of(tmp_path / "scores" / "2L" / "linear")
+    channel = events["channelNumber"].to_numpy()
+    for dataset, number, counted in (
+        ("361106.Zee.2lep", 361106, scored["split"].to_numpy() == 2),
+        ("392220.C1N2.2lep", 392220, np.ones(len(channel), bool)),
+    ):
+        found = mean_residuals(histogram, kinds, [dataset])
+        assert found is not None
+        assert found.features == ["mll", "met_et"]
+        of = (channel == number) & counted
+        weight = events["weight"].to_numpy()[of]
+        for name, mean, error in zip(found.features, found.mean, found.error, strict=True):
+            squared = events[name].to_numpy().astype(float)[of] ** 2
+            assert mean == pytest.approx(np.average(squared, weights=weight), rel=1e-5)
+            spread = np.average((squared - mean) ** 2, weights=weight) * np.sum(weight**2) / weight.sum() ** 2
+            assert error == pytest.approx(np.sqrt(spread), rel=1e-4)
+    assert mean_residuals(histogram, kinds, []) is None
+
+
+def _score_files(fileset: Any, output: Path, model: Path, **options: Any) -> dict[str, Any]:
+    with Workers(ExecutionSettings()) as workers:
+        return score_files(
+            fileset,
+            name="2L",
+            region=options.pop("region", REGIONS["2L"]),
+            weights=WeightSettings(),
+            rmm=RMMSettings(),
+            model=model,
+            loader="linear_model:load",
+            seed=None,
+            workers=workers,
+            output=output,
+        )
+
+
+def test_events_are_scored_without_shards_as_they_are_with_them(
+    score: Callable[..., dict[str, Any]], sample: Any, model: Path, tmp_path: Path
+) -> None:
+    with_shards = score()
+    direct = _score_files(sample.fileset(), tmp_path / "direct", model)
+    order = [("channelNumber", "ascending"), ("eventNumber", "ascending")]
+    one, other = (
+        events_of(directory / "scores" / "2L" / "linear").sort_by(order)
+        for directory in (tmp_path, tmp_path / "direct")
+    )
+    assert one.equals(other)
+    for dataset, book in with_shards["datasets"].items():
+        for key in ("rows", "sumw", "sumw2", "kind", "events_read"):
+            assert direct["datasets"][dataset][key] == book[key], (dataset, key)
+    histograms = (
+        load_histograms(directory / "scores" / "2L" / "linear" / "histograms.json")["2L/score/linear"]
+        for directory in (tmp_path, tmp_path / "direct")
+    )
+    np.testing.assert_allclose(*(histogram.values(flow=True) for histogram in histograms), rtol=1e-12)
+    assert not list((tmp_path / "direct").glob("shards/**/*.parquet"))
+
+
+def test_a_model_of_other_inputs_does_not_score_events(sample: Any, model: Path, tmp_path: Path) -> None:
+    write_json(model / "card.json", {**CARD, "features": ["mll", "lep3_pt"]})
+    with pytest.raises(InputError, match="takes 'lep3_pt', which is not made in region 2L"):
+        _score_files(sample.fileset(), tmp_path, model)
+    recipe = input_recipe(REGIONS["3L"], RMMSettings(convention="map2rmm"))
+    write_json(model / "card.json", {**CARD, "trained_on": {"recipe": recipe}})
+    with pytest.raises(InputError, match="other settings of leptons than region 2L"):
+        _score_files(sample.fileset(), tmp_path, model)
+    write_json(
+        model / "card.json", {**CARD, "features": ["mll", "m_j1_e2"], "trained_on": {"recipe": recipe}}
+    )
+    with pytest.raises(InputError, match="other settings of leptons and rmm than region 2L"):
+        _score_files(sample.fileset(), tmp_path, model)
