@@ -1,27 +1,23 @@
 """Receipts: what a chunk gave, written beside its shard, so that a stage killed anywhere can go on where it was."""
 
-import base64
 import importlib.metadata
-import json
 import logging
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hist
-import uhi.io.json
-from coffea.processor import accumulate
 
 from fileset.exceptions import FailureError
 from processors.files import fingerprint, read_json, write_json
+from processors.packing import added, packed
 from processors.shards import is_whole
 
 __all__ = ["books_of", "dependence", "read_receipt", "receipt_path", "write_receipt"]
 
 logger = logging.getLogger(__name__)
 
-RECEIPT_FORMAT = 1
+RECEIPT_FORMAT = 2
 
 
 def dependence(content: Any) -> str:
@@ -46,9 +42,8 @@ def write_receipt(
             `seconds`.
         histograms: of this chunk alone.
     """
-    packed = zlib.compress(json.dumps(histograms, default=uhi.io.json.default).encode(), 1)
     own = {"format": RECEIPT_FORMAT, **receipt}
-    write_json(receipt_path(directory, chunk), {**own, "histograms": base64.b85encode(packed).decode()})
+    write_json(receipt_path(directory, chunk), {**own, "histograms": packed(histograms)})
     return own
 
 
@@ -91,14 +86,12 @@ def books_of(directory: Path, chunks: Sequence[str]) -> dict[str, Any]:
         `receipts`: chunk -> receipt; `histograms`: name -> histogram of all these chunks.
     """
     receipts: dict[str, dict[str, Any]] = {}
-    histograms: dict[str, hist.Hist] = {}
+    packs = []
     for chunk in chunks:
         receipt = _content(directory, chunk)
         if receipt is None:
             message = f"the receipt {receipt_path(directory, chunk)} was taken away: run again"
             raise FailureError(message)
-        packed = zlib.decompress(base64.b85decode(receipt.pop("histograms")))
-        loaded = json.loads(packed, object_hook=uhi.io.json.object_hook)
-        own = {name: hist.Hist(histogram) for name, histogram in loaded.items()}
-        receipts[chunk], histograms = receipt, accumulate([histograms, own])
-    return {"receipts": receipts, "histograms": histograms}
+        packs.append(receipt.pop("histograms"))
+        receipts[chunk] = receipt
+    return {"receipts": receipts, "histograms": added(packs)}
