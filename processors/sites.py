@@ -181,20 +181,21 @@ def _scheduler(stack: ExitStack, site: SiteSettings) -> Any:
 
 def _gateway(stack: ExitStack, site: SiteSettings) -> Any:
     import dask_gateway  # noqa: PLC0415 - an extra
+    from aiohttp import ClientError  # noqa: PLC0415
+    from distributed.utils import LoopRunner  # noqa: PLC0415
 
+    # Objects of dask-gateway 2026.3 are closed once more when they are forgotten, which fails on a loop of their own.
+    loop = LoopRunner()
+    loop.start()
     # Who is asked, and by which password or token, is said in Dask's configuration (gateway.address, gateway.auth).
     try:
-        gateway = stack.enter_context(dask_gateway.Gateway(site.address))
+        gateway = stack.enter_context(dask_gateway.Gateway(site.address, loop=loop.loop))
         if site.cluster is not None:
             return stack.enter_context(stack.enter_context(gateway.connect(site.cluster)).get_client())
         cluster = stack.enter_context(gateway.new_cluster(**_gateway_options(gateway, site)))
         cluster.adapt(minimum=site.minimum, maximum=site.maximum)
         return stack.enter_context(cluster.get_client())
-    except (
-        dask_gateway.GatewayClusterError,
-        dask_gateway.GatewayServerError,
-        dask_gateway.AuthenticationError,
-    ) as error:
+    except (dask_gateway.GatewayClusterError, dask_gateway.GatewayServerError, ClientError) as error:
         raise RuntimeError(str(error)) from error
 
 

@@ -62,6 +62,7 @@ class Workers:
     @cached_property
     def _client(self) -> Any:
         import dask  # noqa: PLC0415 - only where Dask is used
+        import distributed  # noqa: F401, PLC0415 - its defaults, before they are changed
 
         from processors.sites import connected  # noqa: PLC0415
 
