@@ -106,7 +106,9 @@ def build(settings: TrainingSettings, n_inputs: int, *, seed: int = 0) -> keras.
     ):
         if settings.kind == "vae" and index == last:
             break
-        hidden = _dense(hidden, width, activation, settings, n_inputs, name=f"encoder_{index + 1}")
+        penalty = _penalised(settings, index)
+        name = f"encoder_{index + 1}"
+        hidden = _dense(hidden, width, activation, settings, n_inputs, name=name, penalty=penalty)
     if settings.kind == "vae":
         return _initialised(_variational(inputs, hidden, settings, n_inputs, seed), seed)
     return _initialised(keras.Model(inputs, _decode(hidden, settings, n_inputs), name="autoencoder"), seed)
@@ -142,7 +144,9 @@ def _decode(hidden: Tensor, settings: TrainingSettings, n_inputs: int) -> Tensor
     for index, (width, activation) in enumerate(
         zip(settings.decoder, settings.decoder_activations[:-1], strict=True)
     ):
-        hidden = _dense(hidden, width, activation, settings, n_inputs, name=f"decoder_{index + 1}")
+        penalty = _penalised(settings, len(settings.encoder) + index)
+        name = f"decoder_{index + 1}"
+        hidden = _dense(hidden, width, activation, settings, n_inputs, name=name, penalty=penalty)
     output = settings.decoder_activations[-1]
     return _dense(hidden, n_inputs, output, settings, n_inputs, name="reconstruction", penalty=False)
 
@@ -155,9 +159,13 @@ def _dense(
     n_inputs: int,
     *,
     name: str,
-    penalty: bool = True,
+    penalty: bool,
 ) -> Tensor:
-    """One layer; hidden ones carry the L1 penalty on kernels and the L2 penalty on activations."""
+    """One layer; hidden ones carry the L1 penalty on kernels and the L2 penalty on activations.
+
+    The L1 penalty is the sum of |w| over a kernel, the L2 penalty the sum of squares over the layer's units, averaged
+    over the events of a batch without their weights.
+    """
     kernel = keras.regularizers.L1(settings.kernel_l1) if penalty and settings.kernel_l1 else None
     activity = keras.regularizers.L2(settings.activity_l2) if penalty and settings.activity_l2 else None
     leaky = activation == "leakyrelu"
@@ -174,6 +182,11 @@ def _dense(
         negative_slope=settings.leaky_alpha, activity_regularizer=activity, name=f"{name}_leakyrelu"
     )
     return activated(dense(hidden))
+
+
+def _penalised(settings: TrainingSettings, place: int) -> bool:
+    """Whether the hidden layer at this place of the stack, from 0, carries penalties."""
+    return settings.penalised == "hidden" or place % 2 == 0
 
 
 def _width(width: Width, n_inputs: int) -> int:

@@ -91,6 +91,21 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
         "decoder": (200, 350, 450),
         "decoder_activations": ("relu", "leakyrelu", "tanh", "leakyrelu"),
     },
+    # What the thesis' listing tunes: `tune` with the space "thesis" replaces widths and activations, this is the
+    # middle of its ranges. Penalties are on every second layer; the listing's leaky_relu has TensorFlow's slope.
+    "thesis-tunable": {
+        **_THESIS,
+        "scaler": "selective",
+        "encoder": (294, 45, 20, 5),
+        "encoder_activations": ("tanh", "tanh", "tanh", "tanh"),
+        "decoder": (20, 45, 294),
+        "decoder_activations": ("tanh", "tanh", "tanh", "linear"),
+        "learning_rate": 1.5e-3,
+        "kernel_l1": 0.01,
+        "activity_l2": 0.01,
+        "leaky_alpha": 0.2,
+        "penalised": "alternate",
+    },
     "thesis-vae-small": {
         **_THESIS,
         "kind": "vae",
@@ -120,6 +135,7 @@ PRESET_FEATURES: Final[dict[str, FeatureSet]] = {
     "report-standard": "table",
     "thesis-ae-small": "rmm",
     "thesis-ae-big": "rmm",
+    "thesis-tunable": "rmm",
     "thesis-vae-small": "rmm",
     "thesis-vae-big": "rmm",
 }

@@ -52,6 +52,10 @@ class TrainingSettings(Settings):
     leaky_alpha: float = Field(default=0.1, ge=0, le=1, description="slope of leakyrelu below zero")
     kernel_l1: float = Field(default=0.0, ge=0, description="L1 penalty on the kernels of hidden layers")
     activity_l2: float = Field(default=0.0, ge=0, description="L2 penalty on the outputs of hidden layers")
+    penalised: Literal["hidden", "alternate"] = Field(
+        default="hidden",
+        description="layers with penalties: all hidden ones, or every second one from the first on (thesis listing)",
+    )
     beta: float = Field(default=1.0, ge=0, description="factor of the VAE's Kullback-Leibler term")
     draws: PositiveInt = Field(default=1, description="random draws of the VAE's latent space per event")
     scaler: ScalerKind = Field(default="standard", description="scaling of inputs, fitted on training events")

@@ -55,6 +55,71 @@ def test_the_network_has_the_configured_layers_and_penalties():
     assert network.get_layer("reconstruction").kernel_regularizer is None
 
 
+ACTIVATIONS = {
+    "tanh": np.tanh,
+    "linear": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0),
+    "leakyrelu": lambda x: np.where(x > 0, x, 0.1 * x),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+}
+
+
+@pytest.mark.parametrize("penalised", ["hidden", "alternate"])
+def test_the_loss_is_the_weighted_error_and_the_penalties_to_the_last_digit(inputs, penalised):
+    """By hand: L1 of kernels, L2 of activations per event, on the layers that are to carry them, not on the output."""
+    settings = TrainingSettings(
+        encoder=(5, 3),
+        encoder_activations=("leakyrelu", "tanh"),
+        decoder=(4,),
+        decoder_activations=("relu", "sigmoid"),
+        kernel_l1=0.05,
+        activity_l2=0.5,
+        penalised=penalised,
+    )
+    network = build(settings, K)
+    prepare_training(network, settings, steps=10)
+    weight = np.random.default_rng(1).uniform(0.2, 3.0, 64).astype(np.float32)
+    names = ["encoder_1", "encoder_2", "decoder_1", "reconstruction"]
+    activations = [*settings.encoder_activations, *settings.decoder_activations]
+    x, penalties = inputs.astype(np.float64), 0.0
+    for place, (name, activation) in enumerate(zip(names, activations, strict=True)):
+        kernel, bias = (np.asarray(part, np.float64) for part in network.get_layer(name).get_weights())
+        x = ACTIVATIONS[activation](x @ kernel + bias)
+        if name != "reconstruction" and (penalised == "hidden" or place in {0, 2}):
+            penalties += 0.05 * np.abs(kernel).sum() + 0.5 * np.mean(np.sum(x**2, axis=1))
+    error = np.mean(weight * np.mean((x - inputs) ** 2, axis=1))
+    found = network.test_on_batch(inputs, inputs, sample_weight=weight, return_dict=True)
+    assert found["loss"] == pytest.approx(error + penalties, rel=1e-5)
+    mean_error = np.average(np.mean((x - inputs) ** 2, axis=1), weights=weight)
+    assert found["error"] == pytest.approx(mean_error, rel=1e-5)
+
+
+def test_shapes_need_not_be_symmetric(inputs):
+    settings = TrainingSettings(
+        encoder=(12, 2),
+        encoder_activations=("tanh", "linear"),
+        decoder=(3, 5, 9, 20),
+        decoder_activations=("relu", "tanh", "tanh", "leakyrelu", "linear"),
+    )
+    network = build(settings, K)
+    units = [layer.units for layer in network.layers if isinstance(layer, keras.layers.Dense)]
+    assert units == [12, 2, 3, 5, 9, 20, K]
+    assert network(inputs).shape == (64, K)
+
+
+def test_the_error_of_a_vae_falls_with_the_number_of_draws(inputs):
+    """Eq. 1.8 averages over L draws: the expected loss stays, its spread falls with 1/L."""
+    losses = {}
+    for draws in (1, 16):
+        settings = VAE.model_copy(update={"draws": draws})
+        network = build(settings, K, seed=5)
+        loss = negative_elbo(1.0)
+        values = [keras.ops.convert_to_numpy(loss(inputs, network(inputs, training=True))) for _ in range(30)]
+        losses[draws] = np.array(values)
+    spread = {draws: np.mean(np.std(values, axis=0)) for draws, values in losses.items()}
+    assert spread[16] == pytest.approx(spread[1] / 4, rel=0.25)
+
+
 def test_the_divergence_is_that_of_a_numerical_integral():
     mean, log_variance = np.array([[0.7, -1.2]], np.float32), np.array([[0.5, -0.8]], np.float32)
     x, step = np.linspace(-15, 15, 60_001, retstep=True)
