@@ -56,7 +56,7 @@ class Checkpoint(NamedTuple):
         if not self.path.is_file():
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as content:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as content:
                 stored = json.loads(str(content[_RECORD]))
                 if stored["key"] != self.key:
                     logger.info("%s is of another configuration and is ignored", self.path)

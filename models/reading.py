@@ -105,10 +105,13 @@ class ShardReader:
             table = self.open(shard).read(columns=[*IDENTITY, "weight"])
         return self._events(table, shard)
 
-    def features(self, shard: Shard) -> Iterator[NDArray[np.float32]]:
-        """Features of the shard's events, shape (m, k), some rows at a time."""
+    def features(self, shard: Shard, used: NDArray[np.bool_]) -> Iterator[NDArray[np.float32]]:
+        """Features of those of the shard's events that are used, shape (m, k), some rows at a time."""
+        start = 0
         for table in self._tables(shard, self.columns):
-            yield self._features(table, shard, slice(None))
+            rows = np.flatnonzero(used[start : start + len(table)])
+            start += len(table)
+            yield self._features(table, shard, rows)
 
     def used_rows(self, shard: Shard) -> Iterator[tuple[Events, NDArray[np.float32]]]:
         """Those events of a shard that are used, with their features, some rows at a time."""

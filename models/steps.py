@@ -52,7 +52,7 @@ def _in_one_graph(network: "keras.Model", batch_size: int) -> Steps:
         step((batch, batch, tf.slice(weight, [start], [batch_size])))
         return start + batch_size
 
-    @tf.function(  # type: ignore[misc]  # no type information
+    @tf.function(
         input_signature=[tf.TensorSpec((None, n_inputs), tf.float32), tf.TensorSpec((None,), tf.float32)],
         autograph=False,
     )

@@ -367,11 +367,10 @@ def _in_memory(reader: ShardReader, names: list[str], sums: Sums, *, region: str
     features = np.empty((len(order), len(reader.columns)), dtype=np.float32)
 
     def fill(number: int) -> None:
-        seen, row = 0, starts[number]
-        for part in reader.features(reader.shards[number]):
-            rows = part[used[number][seen : seen + len(part)]]
+        row = starts[number]
+        for rows in reader.features(reader.shards[number], used[number]):
             features[place[row : row + len(rows)]] = rows
-            seen, row = seen + len(part), row + len(rows)
+            row += len(rows)
 
     starts = [0, *accumulate(counts)]
     for _ in in_order(fill, range(len(counts))):

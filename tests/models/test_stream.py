@@ -226,22 +226,35 @@ def test_a_subsample_is_drawn_by_the_identity_of_events(
     assert share == pytest.approx(1 / 3, abs=0.06)
 
 
-def test_of_collision_data_the_fraction_that_is_kept_for_the_search_is_not_even_read(
-    manifest, samples, features
+@pytest.mark.parametrize("memory_mb", [0, 100])
+def test_of_collision_data_the_part_that_is_kept_for_the_search_is_not_looked_at(
+    tmp_path, shard_writer, samples, features, memory_mb
 ):
     fractions = (0.4, 0.1, 0.5)
-    sample = _open(manifest, features, kind="data", fractions=fractions)
-    assert sample.datasets == ["data_A"]
-    events = samples["data_A"][2]
+    kind, group, events = samples["data_A"]
     split = split_of(
         *(events[name] for name in ("channelNumber", "runNumber", "eventNumber")),
         seed=SEED,
         fractions=fractions,
     )
-    assert sample.rows == {
-        "train": np.sum(split == 0), "validation": np.sum(split == 1), "test": 0
-    }  # fmt: skip
-    assert len(sample.arrays["test"].weight) == 0
+    # What must not be looked at is no number: it would be found.
+    hidden = {**events, "mll": np.where(split == 2, np.float32(np.nan), events["mll"])}
+    manifest = shard_writer(tmp_path, {**samples, "data_A": (kind, group, hidden)})
+    sample = _open(
+        manifest,
+        features,
+        kind="data",
+        fractions=fractions,
+        memory_mb=memory_mb,
+        scratch=tmp_path / "scratch",
+    )
+    assert sample.datasets == ["data_A"]
+    assert sample.rows == {"train": np.sum(split == 0), "validation": np.sum(split == 1), "test": 0}
+    assert list(sample.chunks("test")) == []
+    seen = np.concatenate([chunk.features for s in SPLITS for chunk in sample.chunks(s)])
+    expected = np.column_stack([events[name] for name in features])[split < 2]
+    np.testing.assert_array_equal(np.sort(seen[:, 2]), np.sort(expected[:, 2]))
+    sample.close()
 
 
 def _edit(manifest, change):

@@ -1,4 +1,8 @@
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,9 +10,13 @@ from sklearn.decomposition import PCA
 
 from fileset.exceptions import FailureError, InputError
 from models.bundle import load_model
+from models.fitting import learning_rate
 from models.settings import TrainingSettings
 from models.stream import open_background
-from models.training import train
+from models.training import train, training_hash
+from processors.shards import read_manifest
+
+ROOT = Path(__file__).parents[2]
 
 QUICK = TrainingSettings(epochs=2, min_steps=4)
 SEED = 11
@@ -50,9 +58,7 @@ def test_the_same_seed_gives_the_same_model_however_the_shards_were_cut(tmp_path
         )
         for index, cut in enumerate(({"chunk": 700}, {"chunk": 111, "reverse": True}))
     ]
-    first, second = (_weights(bundle) for bundle in bundles)
-    for one, other in zip(first, second, strict=True):
-        np.testing.assert_array_equal(one, other)
+    _assert_same(*(_weights(bundle) for bundle in bundles))
 
 
 def test_another_seed_gives_another_model(tmp_path, manifest):
@@ -159,17 +165,185 @@ def test_thresholds_have_the_stated_efficiency_on_held_out_background(trained, f
     assert thresholds["1e-4"]["n_eff"] < 10
 
 
-def test_training_streams_what_does_not_fit_into_memory(tmp_path, manifest, monkeypatch):
+def test_a_sample_that_does_not_fit_into_memory_trains_the_same_model_to_the_bit(
+    tmp_path, manifest, shard_writer, samples, monkeypatch
+):
+    in_memory = train(manifest, features="table", settings=QUICK, seed=SEED, output=tmp_path / "memory")
     monkeypatch.setattr("models.stream._in_memory", None)  # would fail if it were called
-    streamed = TrainingSettings(epochs=4).model_copy(update={"memory_mb": 0})
-    bundles = [
-        train(manifest, features="table", settings=streamed, seed=SEED, output=tmp_path / str(index))
-        for index in range(2)
-    ]
-    first, second = (_weights(bundle) for bundle in bundles)
-    for one, other in zip(first, second, strict=True):
+    cut = shard_writer(tmp_path / "shards" / "2L", samples, chunk=311, reverse=True)
+    streamed = QUICK.model_copy(update={"memory_mb": 0, "scratch": tmp_path / "scratch"})
+    on_disk = train(cut, features="table", settings=streamed, seed=SEED, output=tmp_path / "disk")
+    _assert_same(_weights(in_memory), _weights(on_disk))
+    for file in ("scaler.json", "history.json"):
+        assert (in_memory / file).read_bytes() == (on_disk / file).read_bytes()
+    cards = [json.loads((bundle / "card.json").read_text()) for bundle in (in_memory, on_disk)]
+    assert cards[0]["thresholds"] == cards[1]["thresholds"]
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def _assert_same(weights, others):
+    for one, other in zip(weights, others, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert not load_model(bundles[0]).card["collapsed"]
+
+
+class _Stop(BaseException):
+    pass
+
+
+def _stop_after(last):
+    def progress(epoch, *_):
+        if epoch == last:
+            raise _Stop
+
+    return progress
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning_rate_schedule": "plateau", "plateau_epochs": 1, "learning_rate": 0.1},
+        {"memory_mb": 0},
+        {"patience": 1, "learning_rate": 0.3, "learning_rate_schedule": "constant", "epochs": 20},
+    ],
+    ids=["plateau", "on disk", "patience"],
+)
+def test_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path, manifest, change):
+    settings = TrainingSettings(epochs=4, min_steps=4).model_copy(update=change)
+    arguments = {"features": "table", "settings": settings, "seed": SEED, "name": "m"}
+    whole = train(manifest, output=tmp_path / "whole", **arguments)
+    with pytest.raises(_Stop):
+        train(manifest, output=tmp_path / "parts", progress=_stop_after(2), **arguments)
+    epochs = []
+    parts = train(
+        manifest, output=tmp_path / "parts", progress=lambda epoch, *_: epochs.append(epoch), **arguments
+    )
+    assert epochs[0] == 3
+    _assert_same(_weights(whole), _weights(parts))
+    assert (whole / "history.json").read_bytes() == (parts / "history.json").read_bytes()
+    assert [path.name for path in parts.parent.iterdir()] == ["m"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from models import stream
+from models.settings import TrainingSettings
+from models.training import train
+
+whole = stream.MemorySample.windows
+begun = []
+
+def windows(self, *arguments):
+    begun.append(None)
+    for number, window in enumerate(whole(self, *arguments)):
+        if len(begun) == 3 and number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield window
+
+stream.MemorySample.windows = windows
+stream.CHUNK_ROWS = 300
+settings = TrainingSettings(**{settings})
+train(Path("{manifest}"), features="table", settings=settings, seed={seed}, output=Path("{output}"), name="m")
+"""
+
+
+def test_training_killed_in_the_middle_of_an_epoch_ends_with_the_weights_of_one_that_was_not(
+    tmp_path, manifest, monkeypatch
+):
+    # The random draws of a VAE go on where they were, too.
+    given = {"preset": "thesis-vae-small", "epochs": 5, "batch_size": 64}
+    script = KILLED.format(settings=given, manifest=manifest, output=tmp_path / "killed", seed=SEED)
+    ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
+    left = tmp_path / "killed" / "models" / "2L"
+    assert [path.name for path in left.iterdir()] == [".m.checkpoint.npz"]
+    monkeypatch.setattr("models.stream.CHUNK_ROWS", 300)
+    arguments = {"features": "table", "settings": TrainingSettings(**given), "seed": SEED, "name": "m"}
+    epochs = []
+    again = train(
+        manifest, output=tmp_path / "killed", progress=lambda epoch, *_: epochs.append(epoch), **arguments
+    )
+    assert epochs == [3, 4, 5]
+    never = train(manifest, output=tmp_path / "never", **arguments)
+    _assert_same(_weights(again), _weights(never))
+    assert (again / "history.json").read_bytes() == (never / "history.json").read_bytes()
+
+
+def test_what_another_configuration_left_behind_is_ignored(tmp_path, manifest):
+    arguments = {"features": "table", "seed": SEED, "name": "m"}
+    with pytest.raises(_Stop):
+        train(manifest, output=tmp_path, settings=QUICK, progress=_stop_after(1), **arguments)
+    settings = QUICK.model_copy(update={"learning_rate": 0.01})
+    after = train(manifest, output=tmp_path, settings=settings, **arguments)
+    fresh = train(manifest, output=tmp_path / "fresh", settings=settings, **arguments)
+    _assert_same(_weights(after), _weights(fresh))
+    assert [path.name for path in after.parent.iterdir()] == ["m"]
+
+
+def test_a_changed_signal_leaves_the_model_alone_and_a_changed_background_does_not(
+    tmp_path, shard_writer, samples
+):
+    def trained(**changed):
+        manifest = shard_writer(tmp_path / "shards" / "2L", samples | changed)
+        content = json.loads(manifest.read_text())
+        content["config_hash"] = repr(sorted(changed))  # as the selection does: a hash of all that it did
+        manifest.write_text(json.dumps(content))
+        bundle = train(manifest, features="table", settings=QUICK, seed=SEED, output=tmp_path, name="m")
+        return (bundle / "card.json").stat().st_mtime_ns
+
+    def heavier(name):
+        kind, group, events = samples[name]
+        return {name: (kind, group, events | {"weight": 2 * events["weight"]})}
+
+    first = trained()
+    assert trained(**heavier("3.susy")) == first
+    assert trained(**heavier("data_A")) == first
+    assert trained(**heavier("2.ttbar")) > first
+
+
+def test_settings_that_change_no_number_do_not_train_again(manifest):
+    content = read_manifest(manifest)
+
+    def digest(**change):
+        settings = QUICK.model_copy(update=change)
+        return training_hash(content, columns=["mll"], settings=settings, seed=SEED)
+
+    assert digest() == digest(memory_mb=1) == digest(scratch="elsewhere") == digest(fail_on_collapse=True)
+    assert len({digest(), digest(max_train_events=100), digest(train_on="data"), digest(xla="on")}) == 4
+
+
+def test_a_model_can_learn_from_a_part_of_the_data_and_says_what_it_has_not_seen(tmp_path, manifest, samples):
+    settings = QUICK.model_copy(update={"train_on": "data", "data_fraction": 0.6})
+    card = load_model(train(manifest, features="table", settings=settings, seed=SEED, output=tmp_path)).card
+    trained_on = card["trained_on"]
+    assert trained_on["kind"] == "data"
+    assert trained_on["datasets"] == ["data_A"]
+    assert trained_on["fractions"] == pytest.approx([0.48, 0.12, 0.4])
+    n = len(samples["data_A"][2]["weight"])
+    assert trained_on["rows"]["train"] == pytest.approx(0.48 * n, abs=40)
+    assert trained_on["rows"]["test"] == 0
+    assert "held out" in trained_on["blinding"]
+
+
+def test_a_rate_is_halved_whenever_nothing_was_gained_for_a_while():
+    settings = TrainingSettings(learning_rate=0.8, learning_rate_schedule="plateau", plateau_epochs=2)
+    objective = [5, 4, 4, 4.5, 3, 3, 3, 3, 3]
+    rates = [learning_rate(settings, objective[:epochs]) for epochs in range(len(objective) + 1)]
+    assert rates == [0.8, 0.8, 0.8, 0.8, 0.4, 0.4, 0.4, 0.2, 0.2, 0.1]
+
+
+def test_steps_compiled_with_xla_learn_the_same(tmp_path, manifest):
+    losses = [
+        json.loads((train(
+            manifest,
+            features="table",
+            settings=QUICK.model_copy(update={"xla": xla}),
+            seed=SEED,
+            output=tmp_path / xla,
+        ) / "history.json").read_text())["val_loss"]
+        for xla in ("on", "off")
+    ]  # fmt: skip
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 @pytest.mark.parametrize("preset", ["upper-tail", "thesis-vae-small", "thesis-ae-small"])
