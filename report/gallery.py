@@ -1,6 +1,6 @@
 """Which figures a region has, and what is drawn in each."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from report.matrices import CellMeans, draw_event, draw_means, draw_ratio, means
 from report.pictures import Drawing
 from report.power import SCORE, auc_overview, draw_shapes, roc, score_shapes, signal_name
 from report.processes import Floats, Process, choose_signals, processes_of
+from report.residuals import draw_error_shares, error_shares, shares_to_dict
 from report.settings import ReportSettings
 from report.stacks import draw_stack, stack_contents
 from report.style import Sample
@@ -28,7 +29,9 @@ __all__ = [
     "input_drawings",
     "matrix_drawings",
     "power_drawings",
+    "residual_drawings",
     "score_drawings",
+    "scored_models",
     "training_drawings",
 ]
 
@@ -79,9 +82,15 @@ class Region:
     @property
     def model(self) -> str:
         """Name of the model whose score is the main picture: the evaluated one, else the first scored."""
-        scored = sorted(name.removeprefix("score/") for name in self.histograms if name.startswith("score/"))
+        scored = scored_models(self.histograms)
         evaluated = str(self.evaluation.get("model", {}).get("name", ""))
         return evaluated if evaluated in scored or not scored else scored[0]
+
+
+def scored_models(histograms: Iterable[str]) -> list[str]:
+    """Names of the models in names of histograms "score/<model>"; further scores have "/<score>" behind them."""
+    parts = (name.split("/") for name in histograms)
+    return sorted(model[0] for head, *model in parts if head == "score" and len(model) == 1)
 
 
 def _drawing(
@@ -125,11 +134,13 @@ def _stack_drawing(
 
 
 def score_drawings(region: Region) -> list[Drawing]:
-    """Draw the stacked score of each model; the main one first, as ``<region>_score``."""
+    """Draw the stacked score of each model; the main one first, as ``<region>_score``.
+
+    Further scores of a model are tabulated, and their histograms are in histograms.json and histograms.root.
+    """
     drawings = []
-    scored = sorted(name for name in region.histograms if name.startswith("score/"))
-    for key in sorted(scored, key=lambda name: name != f"score/{region.model}"):
-        model = key.removeprefix("score/")
+    for model in sorted(scored_models(region.histograms), key=lambda model: model != region.model):
+        key = f"score/{model}"
         name = "score" if model == region.model else f"score_{model}"
         title = f"Anomaly score of the model {model}, region {region.name}"
         drawings.append(
@@ -146,7 +157,7 @@ def input_drawings(region: Region) -> tuple[list[Drawing], list[Drawing]]:
     Returns:
         The chosen variables, and all others where they are wanted.
     """
-    known = [name for name in region.histograms if not name.startswith("score/")]
+    known = [name for name in region.histograms if "/" not in name]
     chosen = [name for name in region.settings.variables if name in known]
     others = [name for name in known if name not in chosen] if region.settings.all_variables else []
     first, rest = (
@@ -321,6 +332,33 @@ def power_drawings(region: Region) -> list[Drawing]:
                     "and of single variables.",
                 )
             )
+    return drawings
+
+
+def residual_drawings(region: Region) -> list[Drawing]:
+    """Draw which inputs the score of each signal comes from; of each background group where there are no signals."""
+    histogram = region.histograms.get(f"residuals/{region.model}")
+    if histogram is None:
+        return []
+    processes = [process for process in processes_of(region.datasets) if process.kind == "signal"]
+    processes = processes or [p for p in processes_of(region.datasets) if p.kind == "background"]
+    background, found = error_shares(histogram, region.datasets, processes)
+    if background is None or not found:
+        return []
+    drawings = []
+    for number, start in enumerate(range(0, len(found), 8)):
+        part = found[start : start + 8]
+        names = ", ".join(to_plain(shares.label) for shares in part)
+        drawings.append(
+            _drawing(
+                region,
+                partial(draw_error_shares, background, part, sample=region.sample, name=region.model),
+                shares_to_dict(background, part),
+                name="residuals" if not number else f"residuals_{number + 1}",
+                title="Inputs that the squared error of an event comes from",
+                alt=f"Largest shares of single inputs in the squared error for {names}, beside the background's.",
+            )
+        )
     return drawings
 
 

@@ -25,7 +25,9 @@ from report.gallery import (
     input_drawings,
     matrix_drawings,
     power_drawings,
+    residual_drawings,
     score_drawings,
+    scored_models,
     training_drawings,
 )
 from report.mathtext import to_html, to_plain
@@ -41,6 +43,7 @@ from report.tables import (
     datasets_table,
     missing_table,
     power_table,
+    scores_table,
     write_csv,
     yields_table,
 )
@@ -66,6 +69,7 @@ class _RegionView:
     power_table: Table | None
     family_table: Table | None
     process_table: Table | None
+    scores_table: Table | None
     background: Mapping[str, Any]
     has_signals: bool
     has_data: bool
@@ -183,6 +187,7 @@ def _region_view(region: Region, cuts: list[str], agreement: Mapping[str, Any]) 
     signals, families, others = (
         region.evaluation.get(kind) or {} for kind in ("signals", "families", "processes")
     )
+    score_kinds = list((region.evaluation.get("model") or {}).get("scores") or [])
     yields = yields_table(region.name, region.datasets)
     inputs, more_inputs = input_drawings(region)
     power = power_drawings(region)
@@ -190,7 +195,7 @@ def _region_view(region: Region, cuts: list[str], agreement: Mapping[str, Any]) 
     labels = {
         name: str(histogram.axes[-1].label)
         for name, histogram in region.histograms.items()
-        if not name.startswith("score/") and histogram.axes[-1].label
+        if "/" not in name and histogram.axes[-1].label
     }
     labels |= {name: cell_label(name) for name in region.cell_names}
     return _RegionView(
@@ -204,6 +209,7 @@ def _region_view(region: Region, cuts: list[str], agreement: Mapping[str, Any]) 
             "more_matrices": more_matrices,
             "training": training_drawings(region),
             "power": power,
+            "residuals": residual_drawings(region),
         },
         agreement=agreement_table(region.name, agreement, labels),
         agreement_text=_agreement_text(agreement),
@@ -216,6 +222,9 @@ def _region_view(region: Region, cuts: list[str], agreement: Mapping[str, Any]) 
         power_table=power_table(region.name, signals, processes) if signals else None,
         family_table=power_table(region.name, families, processes, kind="families") if families else None,
         process_table=power_table(region.name, others, processes, kind="processes") if others else None,
+        scores_table=scores_table(region.name, signals, processes, score_kinds)
+        if signals and len(score_kinds) > 1
+        else None,
         background=region.evaluation.get("background") or {},
         has_signals="signal" in kinds,
         has_data="data" in kinds,
@@ -315,7 +324,7 @@ def _region(
         evaluation=evaluation,
         models=_models(
             output / "models" / name,
-            {key.removeprefix("score/") for key in own if key.startswith("score/")},
+            scored_models(own),
         ),
         settings=settings,
         cell_names=cell_names,
@@ -409,4 +418,5 @@ def _tables(view: _RegionView) -> list[Table | None]:
         view.power_table,
         view.family_table,
         view.process_table,
+        view.scores_table,
     ]

@@ -19,6 +19,7 @@ __all__ = [
     "SCORE",
     "auc_overview",
     "best_variable",
+    "compared",
     "draw_shapes",
     "roc",
     "score_shapes",
@@ -55,8 +56,14 @@ def variable_label(name: str) -> str:
     return _VARIABLE_LABELS.get(name, name)
 
 
+def compared(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The model's score and the single variables: without its further scores ("score_<name>"), which are no rivals."""
+    return {name: entry for name, entry in scores.items() if not name.startswith(f"{SCORE}_")}
+
+
 def best_variable(scores: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Name of the single variable with the largest AUC for this signal; None if there is none."""
+    scores = compared(scores)
     singles = [name for name, entry in scores.items() if name != SCORE and entry.get("auc") is not None]
     return max(singles, key=lambda name: float(scores[name]["auc"]), default=None)
 
@@ -195,7 +202,7 @@ def roc(
     """
     figure = new_figure(6.0, 5.4)
     ax = figure.add_axes((0.12, 0.125, 0.85, 0.755))
-    scores = entry["scores"]
+    scores = compared(entry["scores"])
     singles = sorted(
         (name for name in scores if name != SCORE), key=lambda name: -(scores[name].get("auc") or 0)
     )
@@ -258,7 +265,7 @@ def auc_overview(
     axes = figure.subplots(1, 2, sharey=True)
     figure.subplots_adjust(left=0.27, right=0.975, bottom=0.62 / height, top=1 - 1.0 / height, wspace=0.07)
     for row, key in enumerate(order):
-        scores = signals[key]["scores"]
+        scores = compared(signals[key]["scores"])
         best = best_variable(scores)
         for name, entry in scores.items():
             eps = (entry.get("eps_s") or {}).get(working_point) or {}

@@ -11,7 +11,7 @@ from typing import Any
 
 from report.mathtext import to_html, to_plain
 from report.numbers import count, measurement, significant
-from report.power import SCORE, best_variable, signal_name, variable_label
+from report.power import SCORE, best_variable, compared, signal_name, variable_label
 from report.processes import Process, processes_of
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "datasets_table",
     "missing_table",
     "power_table",
+    "scores_table",
     "write_csv",
     "yields_table",
 ]
@@ -244,7 +245,7 @@ def power_table(
     colors |= {process.family: process.color for process in processes}
     rows = []
     for key, entry in signals.items():
-        scores = entry["scores"]
+        scores = compared(entry["scores"])
         label = signal_name(key, entry, processes) if kind == "signals" else str(entry["label"])
         color = colors.get(str(entry.get("process", key)), "")
         row = [Cell(to_html(label), to_plain(label), color=color), _count(entry["n"])]
@@ -266,6 +267,67 @@ def power_table(
         "row and column with knowledge of what it looks for, which the score does not have. The larger "
         "of the two is emphasised. A dash stands where fewer than ten effective background events are left.",
         columns=columns,
+        rows=rows,
+    )
+
+
+SCORE_NAMES = {
+    "mse": "squared error",
+    "mae": "absolute error",
+    "elbo": "\u2212ELBO",
+    "kl": "KL divergence",
+    "mu2": "Σμ²",
+}
+
+
+def scores_table(
+    region: str,
+    signals: Mapping[str, Mapping[str, Any]],
+    processes: Sequence[Process],
+    kinds: Sequence[str],
+) -> Table:
+    """AUC, and signal efficiency at a background efficiency of 1 %, of each score of a model.
+
+    Args:
+        region: name of the region.
+        signals: the part "signals" of the region in ``evaluate.json``.
+        processes: of the region, for names and colours.
+        kinds: of the scores; the first is the one that is called "the score" everywhere else.
+    """
+    columns = {SCORE: kinds[0], **{f"{SCORE}_{kind}": kind for kind in kinds[1:]}}
+    names = {column: SCORE_NAMES.get(kind, kind) for column, kind in columns.items()}
+    rows = []
+    for key, entry in signals.items():
+        label = signal_name(key, entry, processes)
+        row = [Cell(to_html(label), to_plain(label))]
+        for value, error in (("auc", "auc_error"), ("value", "error")):
+            found = [entry["scores"].get(column, {}) for column in columns]
+            if value == "value":
+                found = [(each.get("eps_s") or {}).get("1e-2") or {} for each in found]
+            largest = max((each[value] for each in found if each.get(value) is not None), default=None)
+            for each in found:
+                strong = largest is not None and each.get(value) == largest
+                row.append(
+                    Cell(
+                        measurement(each.get(value), each.get(error)),
+                        each.get(value),
+                        each.get(error),
+                        strong=strong,
+                    )
+                )
+        rows.append(row)
+    return Table(
+        name=f"{region}_scores",
+        caption=f"All scores of the model: everywhere else, the score is the {names[SCORE]}. Each is the log10 of what "
+        "it is named for, and larger is more anomalous; the largest of a row is emphasised.",
+        columns=[
+            "Signal",
+            *(f"AUC,<br>{name}" for name in names.values()),
+            *(
+                f"ε<sub>S</sub> at ε<sub>B</sub> = {_power_of_ten('1e-2')},<br>{name}"
+                for name in names.values()
+            ),
+        ],
         rows=rows,
     )
 

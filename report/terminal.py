@@ -239,7 +239,10 @@ def power_table(region: str, result: Mapping[str, Any]) -> None:
     rows = []
     for signal in result["signals"].values():
         scores = signal["scores"]
-        best = max((name for name in scores if name != "score"), key=lambda name: scores[name]["auc"] or 0.0)
+        best = max(
+            (name for name in scores if not name.startswith("score")),
+            key=lambda name: scores[name]["auc"] or 0.0,
+        )
         rows.append((signal["process"], _area(scores["score"]), best, _area(scores[best])))
     header = ("signal", "AUC of the score", "best single variable", "its AUC")
     show_table(f"Region {region}: power against held-out background", header, rows)

@@ -93,12 +93,13 @@ def test_pandas_reads_all_shards_at_once_as_the_readme_says(output: Path) -> Non
 def test_score_histogram_integrates_to_the_sum_of_weights(output: Path) -> None:
     histograms = load_histograms(output / "histograms.json")
     for name, region in _regions(output).items():
-        (score,) = [h for key, h in histograms.items() if key.startswith(f"{name}/score/")]
-        in_histogram = _sums(score)
-        for dataset, book in region["datasets"].items():
-            value, variance = in_histogram.get(dataset, (0.0, 0.0))
-            assert math.isclose(value, book["sumw"], rel_tol=1e-12, abs_tol=1e-12), dataset
-            assert math.isclose(variance, book["sumw2"], rel_tol=1e-12, abs_tol=1e-12), dataset
+        scores = [h for key, h in histograms.items() if key.startswith(f"{name}/score/")]
+        assert len(scores) == 2, "squared and absolute error"
+        for in_histogram in map(_sums, scores):
+            for dataset, book in region["datasets"].items():
+                value, variance = in_histogram.get(dataset, (0.0, 0.0))
+                assert math.isclose(value, book["sumw"], rel_tol=1e-12, abs_tol=1e-12), dataset
+                assert math.isclose(variance, book["sumw2"], rel_tol=1e-12, abs_tol=1e-12), dataset
 
 
 def _sums(histogram: hist.Hist) -> dict[str, tuple[float, float]]:
