@@ -246,9 +246,12 @@ def _look_at_backend(client: Any, workers: Mapping[str, Any]) -> Look:
 def _look_at_output(client: Any, workers: Mapping[str, Any], output: Path) -> Look:
     """Each side reads what the other wrote: the same directory, not just one of the same name."""
     token = f".look-{uuid.uuid4().hex}"
-    mine = output / token
-    output.mkdir(parents=True, exist_ok=True)
-    mine.write_text(token, encoding="utf-8")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / token).write_text(token, encoding="utf-8")
+    except OSError as error:
+        failure = f"{output} cannot be written here ({cause_of(error)}): give another --output"
+        return Look("output", str(output), (failure,))
     problems: dict[str, list[str]] = {}
     try:
         answers = _on_workers(client, workers, _write_and_read, str(output), token, _VISIBLE_WITHIN)
@@ -291,7 +294,7 @@ def _look_at_inputs(client: Any, workers: Mapping[str, Any], inputs: Mapping[str
             failed += [(*entry, address, cause_of(answer)) for entry in assigned.get(address, [])]
         else:
             failed += [(dataset, path, address, problem) for dataset, path, problem in answer]
-    failures = ()
+    failures: tuple[str, ...] = ()
     if failed:
         dataset, path, address, problem = failed[0]
         many = f"{len(failed)} of {len(inputs)} datasets cannot be read on the workers, such as "

@@ -90,7 +90,10 @@ def _resolved(name: str, settings: ExecutionSettings, seen: tuple[str, ...] = ()
 
 
 def _merged(site: SiteSettings, own: Mapping[str, Any]) -> SiteSettings:
-    return SiteSettings.model_validate({**site.model_dump(), **own, "like": None})
+    # Mappings (directives, options) are merged too: who adds a line keeps the others.
+    before = site.model_dump()
+    both = {key: {**before[key], **own[key]} for key in own if isinstance(before[key], dict)}
+    return SiteSettings.model_validate({**before, **own, **both, "like": None})
 
 
 def _demand_sense(name: str, site: SiteSettings, own: Mapping[str, Any]) -> None:

@@ -1,0 +1,75 @@
+"""Who does the work: one flag chooses, and a Dask cluster is looked at once before it gets any."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fileset.exceptions import InputError
+from processors import readiness
+from processors.settings import ExecutionSettings, SiteSettings
+from processors.workers import Workers
+
+pytestmark = pytest.mark.xdist_group("dask")
+
+
+@pytest.fixture(scope="module")
+def looked_at() -> list[dict[str, Any]]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    tmp_path_factory: pytest.TempPathFactory, looked_at: list[dict[str, Any]]
+) -> Iterator[tuple[Workers, Path]]:
+    """A local cluster that writes Dask's report of it at the end."""
+    report = tmp_path_factory.mktemp("report") / "new" / "performance.html"
+    settings = ExecutionSettings(
+        executor="dask", workers=2, performance_report=report, site_options=SiteSettings(memory="1GiB")
+    )
+    look = readiness.check_workers
+
+    def counted(client: Any, **what: Any) -> Any:
+        looked_at.append(what)
+        return look(client, **what)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readiness, "check_workers", counted)
+        with Workers(settings) as workers:
+            yield workers, report
+    text = report.read_text(encoding="utf-8")
+    assert "Dask Performance Report" in text or "bokeh" in text.lower()
+
+
+def test_the_local_cluster_has_a_thread_and_a_limit_of_memory_for_each_worker(
+    cluster: tuple[Workers, Path],
+) -> None:
+    workers, _ = cluster
+    info = workers.client.scheduler_info()["workers"]
+    assert [(worker["nthreads"], worker["memory_limit"]) for worker in info.values()] == [(1, 2**30)] * 2
+
+
+def test_the_cluster_is_looked_at_once_before_the_first_task(
+    cluster: tuple[Workers, Path], looked_at: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    workers, _ = cluster
+    assert list(workers.map(abs, [-3, 2, -1])) == [3, 2, 1]
+    workers.executor("something")
+    looks = workers.look_first(output=tmp_path)
+    assert len(looked_at) == 1
+    assert not any(look.failures for look in looks)
+
+
+def test_without_dask_there_is_no_client_and_nothing_to_look_at(tmp_path: Path) -> None:
+    with Workers(ExecutionSettings()) as workers:
+        assert workers.client is None
+        assert workers.look_first(output=tmp_path / "never") == []
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_performance_report_is_one_of_dask(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"a performance report \(.*\) needs the executor dask, not iterative"
+    ):
+        Workers(ExecutionSettings(performance_report=tmp_path / "report.html"))
