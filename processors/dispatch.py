@@ -88,6 +88,7 @@ class Fates:
     outs: dict[WorkItem, Any] = field(default_factory=dict)
     failed: dict[WorkItem, str] = field(default_factory=dict)
     lost: dict[WorkItem, str] = field(default_factory=dict)
+    hopeless: set[WorkItem] = field(default_factory=set)
 
     def settle(self, item: WorkItem, outcome: _Outcome) -> None:
         """A chunk that was tried."""
@@ -102,7 +103,17 @@ class Fates:
     def result(self, items: Sequence[WorkItem]) -> tuple[dict[str, Any], int]:
         """In coffea's form. Results are added up in the order of the chunks, not in that of being done."""
         out = _tree([self.outs[item] for item in items if item in self.outs])
-        return {"out": out or {}, "failed": self.failed, "lost": self.lost}, 0
+        return {
+            "out": out or {},
+            "failed": self.failed,
+            "lost": self.lost,
+            "hopeless": self.hopeless,
+        }, 0
+
+    def give_up(self, item: WorkItem, cause: str) -> None:
+        """A chunk that killed whoever tried it, when it was tried alone: it is not tried again."""
+        self.failed[item] = cause
+        self.hopeless.add(item)
 
 
 @dataclass
@@ -122,7 +133,8 @@ class Watched(ExecutorBase):
         """Does chunks.
 
         Returns:
-            `out` (all results added up), `failed` and `lost`: chunk -> cause; and 0, as coffea wants it.
+            `out` (all results added up); `failed` and `lost`: chunk -> cause; `hopeless`: which of those that failed
+            are not worth another try; and 0, as coffea wants it.
         """
         with self.watch.over(self.desc, items) as advance:
             fates = Fates(advance, self.watch)
@@ -163,7 +175,7 @@ class PoolChunks(Watched, FuturesExecutor):
             queue, room = (suspects, 1) if alone else (waiting, 4 * self.workers)
             broken, in_work = self._some(queue, room, function, fates)
             if alone and in_work:
-                fates.failed[in_work[0]] = "the process that did it was killed (out of memory?)"
+                fates.give_up(in_work[0], "the process that did it was killed (out of memory?)")
             elif in_work:
                 suspects.extend(in_work)
             if broken:
@@ -204,7 +216,8 @@ class DaskChunks(Watched, DaskExecutor):
     """Chunks by the workers of a Dask cluster, each a task of its own.
 
     Nothing hangs on anything else: a chunk that kills its workers is given up by the scheduler after the fourth, and
-    the others are done. What is done is let go at once, so a worker that dies later takes nothing with it.
+    the others are done. Chunks that merely waited on the same workers are given up with it; so all of them are tried
+    again at the end, one at a time. What is done is let go at once: a worker that dies later takes nothing with it.
 
     Args:
         patience: time that is waited for a worker while there is none that runs [s].
@@ -227,6 +240,8 @@ class _DaskRun:
         self.name = executor.function_name or "chunk"
         self.fates = fates
         self.chunks: dict[str, WorkItem] = {}
+        self.suspects: deque[WorkItem] = deque()
+        self.alone = False
         self.refused: dict[WorkItem, int] = {}
         self.task = _checked({package: _version(package) for package in _DECISIVE})
         self.work = (partial(_attempt, function, executor.keep), executor.heavy_input)
@@ -243,7 +258,10 @@ class _DaskRun:
             return
         waiting = as_completed(raise_errors=False, loop=self.client.loop)
         waiting.update(self._submit(items))
-        while self.chunks:
+        while self.chunks or self.suspects:
+            if not self.chunks:
+                self.alone = True
+                waiting.update(self._submit([self.suspects.popleft()]))
             done = waiting.next_batch(block=False)
             if done:
                 waiting.update(self._submit(self._settle(done)))
@@ -252,7 +270,7 @@ class _DaskRun:
             time.sleep(_LOOK)
             reason = self._nobody_left()
             if reason:
-                self.fates.lost |= dict.fromkeys(self.chunks.values(), reason)
+                self.fates.lost |= dict.fromkeys([*self.chunks.values(), *self.suspects], reason)
                 return
 
     def _submit(self, items: Sequence[WorkItem]) -> list[Any]:
@@ -291,10 +309,22 @@ class _DaskRun:
             elif outcome is not None:
                 again += self._send_away(item, *outcome)
             elif future.status == "error":
-                self.fates.failed[item] = _cause_on_dask(future.exception())
+                self._judge(item, future.exception())
             else:
                 self.fates.lost[item] = f"the Dask scheduler {self.address} was lost"
         return again
+
+    def _judge(self, item: WorkItem, error: BaseException) -> None:
+        """Notes what ended a task from outside."""
+        from distributed import KilledWorker  # noqa: PLC0415 - only where Dask is used
+
+        if not isinstance(error, KilledWorker):
+            self.fates.failed[item] = cause_of(error)
+        elif self.alone:
+            number = error.allowed_failures + 1
+            self.fates.give_up(item, f"{number} workers died while they did it alone (out of memory?)")
+        else:
+            self.suspects.append(item)
 
     def _gathered(self, finished: Sequence[Any]) -> list[Any]:
         """Outcomes, all at once; None where the scheduler was lost with them."""
@@ -342,14 +372,6 @@ def _address(client: Any) -> str:
     return str(getattr(scheduler, "address", "")) or "(closed)"
 
 
-def _cause_on_dask(error: BaseException) -> str:
-    from distributed import KilledWorker  # noqa: PLC0415 - only where Dask is used
-
-    if isinstance(error, KilledWorker):
-        return f"{error.allowed_failures + 1} workers died while they did it (out of memory?)"
-    return cause_of(error)
-
-
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
@@ -367,18 +389,22 @@ def _checked(versions: Mapping[str, str]) -> Callable[..., Any]:
         import importlib.metadata  # noqa: PLC0415 - runs where this module may be another
         import pickle  # noqa: PLC0415
 
+        from distributed import get_worker  # noqa: PLC0415
+
+        worker = get_worker()
+        # Looked up once in a worker's life: for every chunk it would take longer than Dask takes to hand one out.
+        found = worker.__dict__.setdefault("versions_found", {})
         differing = []
         for package, wanted in versions.items():
-            try:
-                found = importlib.metadata.version(package)
-            except importlib.metadata.PackageNotFoundError:
-                found = ""
-            if found != wanted:
-                differing.append(f"{package} {found or 'missing'} and not {wanted or 'missing'}")
+            if package not in found:
+                try:
+                    found[package] = importlib.metadata.version(package)
+                except importlib.metadata.PackageNotFoundError:
+                    found[package] = ""
+            if found[package] != wanted:
+                differing.append(f"{package} {found[package] or 'missing'} and not {wanted or 'missing'}")
         if differing:
-            from distributed import get_worker  # noqa: PLC0415
-
-            return get_worker().address, ", ".join(differing)
+            return worker.address, ", ".join(differing)
         function, processor = shared
         return pickle.loads(function)(item if processor is None else (item, processor))  # noqa: S301
 

@@ -119,6 +119,7 @@ def run_chunks(
         fates = Runner(executor=executor, **options).run(again, processor, **how)
         output = accumulate([output, fates["out"] or None])
         tries.update(fates["failed"].keys())
+        tries.update(dict.fromkeys(fates["hopeless"], TRIES))
         causes |= fates["failed"] | fates["lost"]
         undone = fates["failed"].keys() | fates["lost"].keys()
         gone = set(again) - undone
