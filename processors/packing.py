@@ -39,7 +39,7 @@ def packed(histograms: Mapping[str, hist.Hist]) -> str:
         contents += arrays
         description[name] = {**plain, "storage": {"type": storage["type"], "shape": arrays[0].shape}}
     head = json.dumps(description, default=uhi.io.json.default).encode()
-    raw = b"".join([_LENGTH.pack(len(head)), head, *contents])
+    raw = b"".join([_LENGTH.pack(len(head)), head, *(array.tobytes() for array in contents)])
     return base64.b64encode(zlib.compress(raw, 1)).decode()
 
 
