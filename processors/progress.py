@@ -1,9 +1,10 @@
 """The work while it is done: events that are through, and what was counted of them; the same for every executor.
 
-coffea's executors each draw bars of their own, of chunks, and one of them cannot be kept from it. These tell instead
-of every chunk that is done how many events it had, to whoever shows it, and keep a tally for run.json.
+coffea's executors each draw bars of their own, of chunks. Here whoever hands out chunks tells of every one that is
+done how many events it had, to whoever shows it, and keeps a tally for run.json.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -21,13 +22,24 @@ Bar: TypeAlias = Callable[[str, int, int], AbstractContextManager[Advance]]
 
 @dataclass
 class Tally:
-    """What was done, since a run began: events and chunks now, those found done before, bytes and time of workers."""
+    """What was done since a run began.
+
+    Args:
+        chunks: done now.
+        chunks_before: found done.
+        events: in the chunks done now.
+        events_before: in those found done.
+        bytes_read: compressed, of the chunks done now.
+        seconds: that passed while chunks were done.
+        processing_seconds: that workers spent on them, all together.
+    """
 
     chunks: int = 0
     chunks_before: int = 0
     events: int = 0
     events_before: int = 0
     bytes_read: int = 0
+    seconds: float = 0.0
     processing_seconds: float = 0.0
 
     def add(self, metrics: dict[str, Any]) -> None:
@@ -72,11 +84,13 @@ class Watch:
         """Shows a bar while these chunks are done; coffea's own stay away."""
         before, self.before = self.before, 0
         quiet, coffea_console.quiet = coffea_console.quiet, True
+        begin = time.perf_counter()
         try:
             with self.bar(title, before, before + sum(len(chunk) for chunk in chunks)) as advance:
                 yield advance
         finally:
             coffea_console.quiet = quiet
+            self.tally.seconds += time.perf_counter() - begin
 
 
 def _chunk_of(item: Any) -> WorkItem | None:

@@ -37,7 +37,7 @@ def _git_revision() -> str:
 
 
 def _cost(seconds: float, spent: "Tally | None") -> dict[str, Any]:
-    """What a stage took: seconds; events of this run and of runs before, their rate, bytes read, time of workers."""
+    """What a stage took: seconds in all; where it read events, how many in which time, and what was read for them."""
     cost: dict[str, Any] = {"seconds": round(seconds, 2)}
     if spent is None or not spent.chunks + spent.chunks_before:
         return cost
@@ -45,10 +45,11 @@ def _cost(seconds: float, spent: "Tally | None") -> dict[str, Any]:
         **cost,
         "events": spent.events,
         "events_before": spent.events_before,
-        "events_per_second": round(spent.events / seconds, 1),
+        "events_per_second": round(spent.events / spent.seconds, 1) if spent.seconds else 0.0,
         "bytes_read": spent.bytes_read,
         "chunks": spent.chunks,
         "chunks_before": spent.chunks_before,
+        "working_seconds": round(spent.seconds, 2),
         "processing_seconds": round(spent.processing_seconds, 2),
     }
 
