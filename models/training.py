@@ -3,6 +3,7 @@
 import logging
 import shutil
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # Settings that change where and how training runs, or what follows from it, and no number of the model.
 _WITHOUT_EFFECT = {"fail_on_collapse", "memory_mb", "scratch"}
+# Enough for a background efficiency of 1e-4 to 5 %; more would only take memory.
+CALIBRATION_EVENTS = 4_000_000
 _SEARCHED = (
     "the model has seen the train and validation splits of the collision data: only their test split was kept for "
     "the search and may be looked at as held out"
@@ -263,11 +266,16 @@ def _trained_on(
 
 
 def _held_out_tails(model: AnomalyModel, sample: BackgroundSample) -> dict[ScoreName, UpperTail]:
-    """Each score of events that the weights were not fitted to: validation and, of simulation, test; signed weights."""
+    """Each score of events that the weights were not fitted to, with signed weights.
+
+    They are those of the splits validation and, of simulation, test. Of more than `CALIBRATION_EVENTS` evenly spaced
+    chunks are taken, each of which is a random sample of all processes.
+    """
     scores: dict[ScoreName, list[NDArray[np.float32]]] = {name: [] for name in model.score_names}
     weights = []
+    step = -(-(sample.rows["validation"] + sample.rows["test"]) // CALIBRATION_EVENTS)
     for split in ("validation", "test"):
-        for chunk in sample.chunks(split):
+        for chunk in islice(sample.chunks(split), None, None, step):
             for name, values in model.scores_scaled(chunk.features).items():
                 scores[name].append(values)
             weights.append(chunk.weight)
