@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fileset.exceptions import FailureError
-from processors.execution import cause_of
+from processors.dispatch import cause_of
 from processors.shipping import THREAD_VARIABLES, TOPIC, by_value, ship
 
 __all__ = ["Look", "NotReadyError", "check_workers"]
@@ -27,7 +27,10 @@ _SCHEDULER = "the scheduler"
 _ELSEWHERE = "is another directory"
 
 # These decide results or must speak the same protocol; of Python only the minor version does.
-_DECISIVE = ("python", "coffea", "awkward", "uproot", "numpy", "dask", "distributed", "hist", "numba")
+_DECISIVE = (
+    *("python", "coffea", "awkward", "uproot", "numpy", "numba", "vector", "mt2", "hist"),
+    *("dask", "distributed"),
+)
 _DECISIVE_FOR_MODELS = ("keras", "tensorflow")
 
 # What is imported for real, with all that it needs.

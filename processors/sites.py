@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from fileset.exceptions import FailureError, InputError
-from processors.execution import cause_of
+from processors.dispatch import cause_of
 from processors.settings import ExecutionSettings, SiteSettings
 
 __all__ = ["connected", "site_of", "sites_known"]

@@ -45,11 +45,11 @@ def compare_region(
     Raises:
         FailureError: a shard could not be read.
     """
-    shards = output / "shards" / name
+    shards = output.absolute() / "shards" / name
     manifest = read_manifest(shards / "manifest.json")
     cells = {}
     if manifest["features"]["rmm"]:
-        cells = _cells(manifest, shards, output / "comparison" / name, convention, workers)
+        cells = _cells(manifest, shards, output.absolute() / "comparison" / name, convention, workers)
     features = {
         key.removeprefix(f"{name}/"): histogram
         for key, histogram in load_histograms(shards / "histograms.json").items()

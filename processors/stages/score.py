@@ -65,7 +65,7 @@ def score_region(
         InputError: the model is missing, or of another split.
         FailureError: a shard could not be read.
     """
-    shards = output / "shards" / name
+    shards = output.absolute() / "shards" / name
     manifest = read_manifest(shards / "manifest.json")
     scales = {dataset: book["scale"] for dataset, book in manifest["datasets"].items()}
     card = _card(model, seed)
@@ -77,12 +77,12 @@ def score_region(
         region=name,
         n_leptons=region.n_leptons,
         name=model_name,
-        model=model,
+        model=model.absolute(),
         loader=loader,
         variables=manifest["variables"],
         variations=manifest["variations"],
         seed=seed,
-        directory=output / "scores" / name / model_name,
+        directory=output.absolute() / "scores" / name / model_name,
     )
     of_model = [checksum(model / "card.json"), seed, manifest["variables"], manifest["variations"]]
     hashes = {
@@ -161,12 +161,12 @@ def score_files(
         region=name,
         n_leptons=region.n_leptons,
         name=str(card["name"]),
-        model=model,
+        model=model.absolute(),
         loader=loader,
         variables=list(baseline_names(region.n_leptons)),
         variations=list(variation_names(weights)),
         seed=seed,
-        directory=output / "scores" / name / str(card["name"]),
+        directory=output.absolute() / "scores" / name / str(card["name"]),
     )
     of_model = [checksum(model / "card.json"), seed]
     selection = selection_hashes(fileset, region=region, weights=weights, rmm=rmm)

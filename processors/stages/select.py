@@ -96,7 +96,7 @@ def select_region(
         FailureError: chunks could not be read and that is not allowed; the ledger is written all the same.
     """
     check_corrections(weights, (*table_names(region.n_leptons), *baseline_names(region.n_leptons)))
-    directory = output / "shards" / name
+    directory = output.absolute() / "shards" / name  # workers may run elsewhere
     dataset_hashes = selection_hashes(fileset, region=region, weights=weights, rmm=rmm)
     items = {
         chunk_name(i.dataset, str(uuid.UUID(bytes=i.fileuuid)), i.entrystart, i.entrystop): i

@@ -170,12 +170,13 @@ def here(demo: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict
 
 @pytest.fixture
 def same_as_here(
-    demo: dict[str, Any], here: dict[str, Any], tmp_path: Path
+    demo: dict[str, Any], here: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[ExecutionSettings], dict[str, str]]:
     """Looks first, selects at a site, and demands the very same result; returns what was seen."""
 
     def run(settings: ExecutionSettings) -> dict[str, str]:
-        output = tmp_path / "there"
+        monkeypatch.chdir(tmp_path)
+        output = Path("there")  # of this process; workers run elsewhere
         inputs = {dataset: next(iter(content["files"])) for dataset, content in demo.items()}
         with Workers(settings) as workers:
             looks = workers.look_first(output=output, inputs=inputs, scoring=True)
