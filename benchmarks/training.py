@@ -5,7 +5,7 @@ are empty), and trained on with batches of 8192 events. In turns: a sample in me
 disk, read, mixed and trained on for one epoch each; our epoch and Keras' own `fit` with its default settings on the
 same arrays. Then whole trainings from disk in processes of their own, of a sample and of one ten times as large.
 
-    python benchmarks/training.py --events 3e5
+    python benchmarks/training.py --events 4e5
 """
 
 import json
@@ -136,8 +136,9 @@ def throughput(manifest: Path, features: FeatureSet, scratch: Path, pairs: int) 
     columns = json.loads(manifest.read_text())["features"][features]
     settings = settings_of(features)
     memory, _ = scaled_sample(manifest, columns=columns, settings=settings, seed=SEED)
+    size_mb = sum(memory.rows.values()) * len(columns) * 4e-6
+    ordered = settings.model_copy(update={"memory_mb": int(size_mb / 4)})
     begin = time.perf_counter()
-    ordered = settings.model_copy(update={"memory_mb": 0})
     stored, _ = scaled_sample(manifest, columns=columns, settings=ordered, seed=SEED, scratch=scratch)
     seconds = time.perf_counter() - begin
     rows = sum(stored.rows.values())
@@ -189,14 +190,16 @@ def _high_water() -> float:
 def main() -> None:
     """Measures and tells."""
     parser = arguments(__doc__ or "")
-    parser.add_argument("--events", type=float, default=3e5, help="of the table; of the matrix a fifth [3e5]")
+    parser.add_argument(
+        "--events", type=float, default=4e5, help="of the table; of the matrix half as many [4e5]"
+    )
     parser.add_argument("--memory-mb", type=int, default=32, help="for the sample, in the memory runs [32]")
     parser.add_argument("--child", nargs=4, help="(what the memory runs start)")
     options = parser.parse_args()
     if options.child:
         child(*options.child)
         return
-    sizes: dict[FeatureSet, int] = {"table": int(options.events), "rmm": int(options.events / 5)}
+    sizes: dict[FeatureSet, int] = {"table": int(options.events), "rmm": int(options.events / 2)}
     result: dict[str, Any] = {"machine": machine()}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)

@@ -175,35 +175,40 @@ def shuffled(
     """
     numbers = rng.permutation(-(-n_rows // CHUNK_ROWS))
     windows = [numbers[start : start + WINDOW_CHUNKS] for start in range(0, len(numbers), WINDOW_CHUNKS)]
-    mixed = _mixed(windows, batch_size, rng, read)
+    mixed = _mixed(windows, n_rows, batch_size, rng, read)
     with ThreadPoolExecutor(1) as pool:
         following = pool.submit(next, mixed, None)
         while (window := following.result()) is not None:
             following = pool.submit(next, mixed, None)
-            whole = len(window.weight) - len(window.weight) % batch_size
-            if whole:
-                yield window.take(slice(whole))
+            if len(window.weight):
+                yield window
 
 
 def _mixed(
-    windows: list[NDArray[np.intp]], batch_size: int, rng: np.random.Generator, read: Callable[[int], Chunk]
+    windows: list[NDArray[np.intp]],
+    n_rows: int,
+    batch_size: int,
+    rng: np.random.Generator,
+    read: Callable[[int], Chunk],
 ) -> Iterator[Chunk]:
     """Windows in random order; what is less than a batch at the end of one comes first in the next."""
-    rest = 0
-    window: Chunk | None = None
+    rest: Chunk | None = None
     for numbers in windows:
-        chunks = [read(int(number)) for number in numbers]
-        n = sum(len(chunk.weight) for chunk in chunks)
-        last, window = window, chunks[0].empty(rest + n)
-        if last is not None and rest:
-            window.put(slice(rest), last.take(slice(len(last.weight) - rest, None)))
-        places = rest + rng.permutation(n)
-        start = 0
-        for chunk in chunks:
-            window.put(places[start : start + len(chunk.weight)], chunk)
-            start += len(chunk.weight)
-        rest = len(window.weight) % batch_size
-        yield window
+        waiting = 0 if rest is None else len(rest.weight)
+        n = int(np.minimum(CHUNK_ROWS, n_rows - numbers * CHUNK_ROWS).sum())
+        places = waiting + rng.permutation(n)
+        window: Chunk | None = None
+        for chunk in map(read, map(int, numbers)):  # one at a time: a chunk of a matrix is large
+            if window is None:
+                window, filled = chunk.empty(waiting + n), 0
+                if rest is not None:
+                    window.put(slice(waiting), rest)
+            window.put(places[filled : filled + len(chunk.weight)], chunk)
+            filled += len(chunk.weight)
+        if window is not None:
+            whole = len(window.weight) - len(window.weight) % batch_size
+            rest = window.take(np.arange(whole, len(window.weight)))
+            yield window.take(slice(whole))
 
 
 @dataclass
