@@ -51,7 +51,11 @@ class Workers:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._stack.close()
+        try:
+            self._stack.close()
+        except TimeoutError as error:
+            # What was asked for is done and written; workers that are slow to stop take nothing of it away.
+            logger.warning("the workers did not stop in time: %s", error)
 
     @cached_property
     def _pool(self) -> ProcessPoolExecutor:

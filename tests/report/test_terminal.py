@@ -1,0 +1,104 @@
+"""What a person sees while it runs: bars on a terminal; in a log plain lines, now and then, without any colour."""
+
+import re
+
+import pytest
+
+from report.terminal import INTERVAL, events_bar, progress_bar, timing_table
+
+
+class Clock:
+    """Seconds that pass when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What rich writes to counts as a terminal, 200 characters wide."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def test_a_log_gets_a_line_now_and_then_with_rate_and_time_left(
+    capsys: pytest.CaptureFixture[str], clock: Clock
+) -> None:
+    with progress_bar("selecting 2L", unit="events", clock=clock) as tick:
+        for second in range(1, 91):
+            clock.now = 100.0 + second
+            tick(second * 1000, 90_000, "")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "selecting 2L: 30,000 of 90,000 events, 1,000/s, 60 s left",
+        "selecting 2L: 60,000 of 90,000 events, 1,000/s, 30 s left",
+        "selecting 2L: 90,000 events, 1,000/s in 90.0 s",
+    ]
+
+
+def test_a_rate_counts_only_what_is_done_now(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
+    with progress_bar("selecting 2L", unit="events", before=50_000, clock=clock) as tick:
+        clock.now += INTERVAL
+        tick(53_000, 60_000, "")
+        clock.now += INTERVAL
+        tick(60_000, 60_000, "")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "selecting 2L: 53,000 of 60,000 events, 100/s, 70 s left"
+    assert lines[1] == "selecting 2L: 60,000 events, 167/s (50,000 of them before) in 60.0 s"
+
+
+def test_what_is_not_counted_in_events_has_no_rate(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
+    with progress_bar("training 2L", clock=clock) as tick:
+        clock.now += INTERVAL
+        tick(3, 30, "loss 0.5")
+    assert capsys.readouterr().err.splitlines() == [
+        "training 2L: 3 of 30, 270 s left (loss 0.5)",
+        "training 2L: 3 in 30.0 s (loss 0.5)",
+    ]
+
+
+def test_long_lines_of_a_log_are_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("x" * 200):
+        pass
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_terminal_shows_a_bar_with_events_and_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    with events_bar("selecting 2L", 1_000_000, 3_000_000) as advance:
+        advance(500_000)
+        advance(1_500_000)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    assert "selecting 2L" in shown
+    assert "1,000,000 events" in shown  # what was done before
+    assert re.search(r"3,000,000 / 3,000,000 events, [\d,]+/s", shown)
+
+
+def test_the_events_of_a_stage_are_added_up(capsys: pytest.CaptureFixture[str]) -> None:
+    with events_bar("scoring 2L", 10, 60) as advance:
+        advance(20)
+        advance(30)
+    assert capsys.readouterr().err.startswith("scoring 2L: 60 events")
+
+
+def test_the_table_of_times_says_what_was_read(capsys: pytest.CaptureFixture[str]) -> None:
+    stages = {
+        "select": {"seconds": 10.0, "events": 2_000_000, "events_per_second": 400_000.0, "bytes_read": 3e8},
+        "score": {"seconds": 2.0, "events": 0, "events_per_second": 0.0, "bytes_read": 0},
+    }
+    timing_table({"select": 10.0, "train": 30.0, "score": 2.0}, stages)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert ["select", "10.0", "2,000,000", "400,000", "300.0"] in rows
+    assert ["train", "30.0"] in rows
+    assert ["score", "2.0"] in rows
+    assert ["total", "42.0"] in rows
