@@ -284,9 +284,15 @@ def _load(path: Path, checksum: str) -> AnomalyModel:  # noqa: ARG001
         scaler = scaler_from_json(json.loads((path / "scaler.json").read_text(encoding="utf-8")))
         network = load(path / "model.keras")
     except (ValueError, TypeError, OSError) as error:
-        msg = f"model bundle {path} cannot be loaded ({error}): train again"
+        reason = str(error).split("\n", 1)[0].split(". ", 1)[0]  # Keras writes paragraphs
+        msg = f"model bundle {path} cannot be loaded ({reason}): train again"
         raise FailureError(msg) from error
-    if scaler.columns != card["features"] or network.input_shape != (None, len(scaler.columns)):
+    k = len(scaler.columns)
+    shapes = network.input_shape, (network.output_shape[0], network.output_shape[-1])
+    if scaler.columns != card["features"] or shapes not in {
+        ((None, k), (None, k)),
+        ((None, k), (None, k + 1)),
+    }:
         msg = f"the features of card, scaler and network in model bundle {path} differ: train again"
         raise FailureError(msg)
     return AnomalyModel(network, scaler, card)

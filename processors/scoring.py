@@ -24,7 +24,7 @@ from processors.regions import tally
 from processors.residuals import residual_histogram, residual_sums
 from processors.selection import SelectionProcessor, chunk_name
 from processors.shards import write_shard
-from processors.split import split_of
+from processors.split import SPLIT_FRACTIONS, split_of
 from processors.weights import NOMINAL
 
 __all__ = ["EventScoreProcessor", "Measured", "ScoreProcessor", "Scorer", "Scoring"]
@@ -88,6 +88,7 @@ class Scoring:
         variations: of the weight, the nominal one first.
         seed: of the split into training, validation and test.
         directory: of the scores, writable from every worker.
+        fractions: of the split.
     """
 
     region: str
@@ -99,6 +100,7 @@ class Scoring:
     variations: Sequence[str]
     seed: int
     directory: Path
+    fractions: tuple[float, float, float] = SPLIT_FRACTIONS
 
     def scorer(self) -> Scorer:
         """The model, from the loader."""
@@ -136,7 +138,7 @@ def _scored(
         is_data: the events are collision data, which have no variations.
     """
     n, weight = len(columns["weight"]), np.asarray(columns["weight"], dtype=np.float64)
-    split = split_of(*(columns[name] for name in _IDENTITY), seed=scoring.seed)
+    split = split_of(*(columns[name] for name in _IDENTITY), seed=scoring.seed, fractions=scoring.fractions)
     scores = {name: np.empty(n, dtype=np.float32) for name in scorer.score_names}
     sums, start = np.zeros(1), 0
     for batch in batches:

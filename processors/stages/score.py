@@ -22,6 +22,7 @@ from processors.scoring import EventScoreProcessor, ScoreProcessor, Scoring
 from processors.selection import SelectionProcessor, chunk_name
 from processors.settings import RegionSettings, RMMSettings, WeightSettings
 from processors.shards import read_manifest
+from processors.split import SPLIT_FRACTIONS
 from processors.stages.results import write_results
 from processors.stages.resume import refuse, run_what_is_missing, shard_chunks
 from processors.stages.select import input_recipe, selection_hashes
@@ -83,6 +84,7 @@ def score_region(
         variations=manifest["variations"],
         seed=seed,
         directory=output.absolute() / "scores" / name / model_name,
+        fractions=_fractions(card),
     )
     of_model = [checksum(model / "card.json"), seed, manifest["variables"], manifest["variations"]]
     hashes = {
@@ -167,6 +169,7 @@ def score_files(
         variations=list(variation_names(weights)),
         seed=seed,
         directory=output.absolute() / "scores" / name / str(card["name"]),
+        fractions=_fractions(card),
     )
     of_model = [checksum(model / "card.json"), seed]
     selection = selection_hashes(fileset, region=region, weights=weights, rmm=rmm)
@@ -279,6 +282,12 @@ def _card(model: Path, seed: int | None) -> dict[str, Any]:
     return card
 
 
+def _fractions(card: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Parts of the model's split: what it has trained on must not pass for held out."""
+    train, validation, test = card.get("trained_on", {}).get("fractions", SPLIT_FRACTIONS)
+    return float(train), float(validation), float(test)
+
+
 def _check_inputs(
     model: Path, card: Mapping[str, Any], name: str, region: RegionSettings, rmm: RMMSettings
 ) -> None:
@@ -290,7 +299,9 @@ def _check_inputs(
     made = {*table_names(region.n_leptons), *baseline_names(region.n_leptons), *layout_of(rmm).cell_names}
     unknown = [feature for feature in card["features"] if feature not in made]
     if unknown:
-        message = f"model {model} takes {unknown[0]!r}, which is not made in region {name}: score another region"
+        message = (
+            f"model {model} takes {unknown[0]!r}, which is not made in region {name}: score another region"
+        )
         raise InputError(message)
     own, here = card.get("trained_on", {}).get("recipe") or {}, input_recipe(region, rmm)
     parts = [part for part in own if own[part] != here[part] and (part != "rmm" or rmm.write)]

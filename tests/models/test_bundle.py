@@ -4,9 +4,10 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import xxhash
 
 from fileset.exceptions import FailureError, InputError
-from models.bundle import load_model, read_card
+from models.bundle import checksum_of_json, load_model, read_card
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,11 @@ def test_the_card_says_what_the_model_is(model, trained, features):
     assert card["trained_on"]["config_hash"] == "c0ffee"
     assert set(card["checksums"]) == {path.name for path in trained.iterdir()} - {"card.json"}
     assert {"keras", "numpy", "python"} <= set(card["versions"])
+    assert {"hash", "seeds", "metrics"} <= set(card)
+    assert model.score_names == ("mse", "mae")
+    for thresholds in (card["thresholds"], card["other_thresholds"]["mae"]):
+        assert set(thresholds) == {"1e-1", "1e-2", "1e-3", "1e-4"}
+        assert thresholds["1e-1"]["error"] > 0
 
 
 def test_a_model_is_loaded_once_until_it_is_trained_anew(trained, bundle):
@@ -106,6 +112,44 @@ def test_an_incomplete_bundle_is_refused(bundle):
     (bundle / "model.keras").unlink()
     with pytest.raises(FailureError, match=r"lacks model\.keras"):
         load_model(bundle)
+
+
+def _exchange_network(bundle, network):
+    """Another network in a bundle, with checksums as if it belonged there."""
+    network.save(bundle / "model.keras")
+    card = json.loads((bundle / "card.json").read_text())
+    content = (bundle / "model.keras").read_bytes()
+    card["checksums"]["model.keras"] = f"xxh128:{xxhash.xxh128_hexdigest(content)}"
+    card["checksum"] = checksum_of_json({name: value for name, value in card.items() if name != "checksum"})
+    (bundle / "card.json").write_text(json.dumps(card))
+
+
+def test_a_network_that_brings_code_of_its_own_is_refused(bundle, model, features):
+    keras = pytest.importorskip("keras")
+    inputs = keras.Input((len(features),))
+    _exchange_network(bundle, keras.Model(inputs, keras.layers.Lambda(lambda x: x)(inputs)))
+    with pytest.raises(FailureError, match=r"cannot be loaded \(.*Lambda.*\): train again") as refusal:
+        load_model(bundle)
+    assert str(refusal.value).count("\n") == 0
+
+
+def test_a_network_of_another_shape_is_refused(bundle, model, features):
+    keras = pytest.importorskip("keras")
+    inputs = keras.Input((len(features),))
+    _exchange_network(bundle, keras.Model(inputs, keras.layers.Dense(1)(inputs)))
+    with pytest.raises(FailureError, match=r"features of card, scaler and network .* differ"):
+        load_model(bundle)
+
+
+def test_all_scores_come_at_once_and_the_first_is_the_score(model, background):
+    scores = model.scores(background)
+    assert list(scores) == ["mse", "mae"]
+    np.testing.assert_allclose(scores["mse"], model.score(background), rtol=0, atol=1e-6)
+    for measures in model.measures(background):
+        for name, values in scores.items():
+            np.testing.assert_allclose(measures.scores[name], values[measures.rows], rtol=0, atol=1e-6)
+        mean = np.log10(measures.residuals.mean(axis=1))
+        np.testing.assert_allclose(mean, measures.scores["mse"], atol=1e-5)
 
 
 def test_a_foreign_directory_is_refused(tmp_path, bundle):

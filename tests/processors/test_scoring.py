@@ -175,6 +175,17 @@ def test_a_model_does_not_score_with_another_split_than_it_was_trained_with(
         score()
 
 
+def test_events_are_split_in_the_parts_that_the_model_was_trained_with(
+    score: Callable[..., dict[str, Any]], model: Path, tmp_path: Path
+) -> None:
+    write_json(model / "card.json", {**CARD, "trained_on": {"fractions": [0.1, 0.1, 0.8]}})
+    score()
+    scored = events_of(tmp_path / "scores" / "2L" / "linear")
+    identity = [scored[name].to_numpy() for name in ("channelNumber", "runNumber", "eventNumber")]
+    expected = split_of(*identity, seed=1, fractions=(0.1, 0.1, 0.8))
+    np.testing.assert_array_equal(scored["split"].to_numpy(), expected)
+
+
 def test_scores_of_shards_that_are_no_more_stay_out_of_the_results(
     score: Callable[..., dict[str, Any]], select: Callable[..., Any], sample: Any, tmp_path: Path
 ) -> None:
