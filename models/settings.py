@@ -197,3 +197,11 @@ class SearchSettings(Settings):
         description="of the trials of a round, one in so many goes on, for so many times longer",
     )
     sweeps: PositiveInt = Field(default=1, description="how often all of Hyperband is done")
+    max_train_events: PositiveInt = Field(
+        default=10_000_000,
+        description="trials train on a random subsample of at most so many events, drawn by a hash of their identity; "
+        "the winner is trained on everything",
+    )
+    max_validation_events: PositiveInt = Field(
+        default=2_000_000, description="trials are validated on at most so many events, drawn likewise"
+    )

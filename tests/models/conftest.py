@@ -113,7 +113,7 @@ def manifest(tmp_path: Path, samples: dict[str, tuple[str, str, Events]]) -> Pat
     return write_shards(tmp_path / "shards" / "2L", samples)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def shard_writer() -> Callable[..., Path]:
     """`write_shards`, for tests that cut their own."""
     return write_shards
