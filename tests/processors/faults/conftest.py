@@ -31,7 +31,7 @@ from processors.settings import ExecutionSettings
 from processors.shards import read_manifest
 from processors.workers import Workers
 
-# 600 events: 30 chunks.
+# 600 events: 31 chunks.
 CHUNKSIZE = 20
 
 Select = Callable[..., dict[str, Any]]
@@ -220,7 +220,9 @@ class Facility:
     def start_scheduler(self) -> subprocess.Popen[bytes]:
         file = self.directory / "scheduler.json"
         file.unlink(missing_ok=True)
-        process = self._start("scheduler", "--host", "127.0.0.1", "--no-dashboard", "--scheduler-file", file)
+        process = self._start(
+            "scheduler", "--host", "127.0.0.1", "--port", 0, "--no-dashboard", "--scheduler-file", file
+        )
         deadline = time.monotonic() + 60
         while not file.exists() or not file.read_text().strip():
             assert time.monotonic() < deadline, "the scheduler does not start"
