@@ -19,7 +19,7 @@ from fileset.exceptions import FailureError
 from processors.dispatch import cause_of
 from processors.shipping import THREAD_VARIABLES, TOPIC, by_value, ship
 
-__all__ = ["Look", "NotReadyError", "check_workers"]
+__all__ = ["Look", "NotReadyError", "check_workers", "one_file_each"]
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +110,11 @@ def check_workers(
     return looks
 
 
+def one_file_each(fileset: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """A file of each dataset of a fileset, to be looked at."""
+    return {dataset: next(iter(content["files"])) for dataset, content in fileset.items() if content["files"]}
+
+
 def _tell_who_is_sent_away(client: Any) -> None:
     client.subscribe_topic(TOPIC, lambda event: logger.warning("%s", event[1]))
 
@@ -127,7 +132,10 @@ def _named(places: Sequence[str], workers: Mapping[str, Any]) -> str:
 
 def _everywhere(client: Any, workers: Mapping[str, Any], function: Any, *args: Any) -> dict[str, Any]:
     """What a function returns (or raises) on the scheduler and on each worker."""
-    results = {_SCHEDULER: client.run_on_scheduler(function, *args)}
+    try:
+        results = {_SCHEDULER: client.run_on_scheduler(function, *args)}
+    except (OSError, RuntimeError, ValueError) as error:
+        results = {_SCHEDULER: error}
     return results | _on_workers(client, workers, function, *args)
 
 
@@ -159,12 +167,13 @@ def _look_at_size(workers: Mapping[str, Any]) -> Look:
 def _look_at_versions(client: Any, workers: Mapping[str, Any], packages: tuple[str, ...]) -> Look:
     here = _versions(packages)
     there = _everywhere(client, workers, _versions, packages)
-    failures = []
+    silent = {place: answer for place, answer in there.items() if isinstance(answer, BaseException)}
+    failures = [
+        f"{_named(places, workers)} cannot be asked ({cause}): restart what does not answer"
+        for cause, places in _by_answer(silent).items()
+    ]
     for package, own in here.items():
-        said = {
-            place: answer.get(package, "") if isinstance(answer, dict) else answer
-            for place, answer in there.items()
-        }
+        said = {place: answer[package] for place, answer in there.items() if place not in silent}
         for version, places in _by_answer(said).items():
             if version == "":
                 failures.append(
@@ -185,10 +194,10 @@ def _look_at_packages(
         on_scheduler = ship(
             client, versions=_versions(packages), versions_here=_versions, known=frozenset(workers)
         )
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError) as error:
         failure = (
-            f"our packages cannot be unpacked on the cluster ({cause_of(error)}): free space in the directory that "
-            "the workers were given (--local-directory)"
+            f"our packages cannot be brought to the cluster ({cause_of(error)}): free space in the scratch directory "
+            "of scheduler and workers, or install collider-anomalies there"
         )
         return Look("packages", "not shipped", (failure,))
     how = {_SCHEDULER: on_scheduler} | _on_workers(client, workers, _how_packages_came)

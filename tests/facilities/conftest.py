@@ -30,6 +30,7 @@ from fileset.audit import check
 from fileset.coffea_forms import with_steps
 from fileset.resolve import resolve
 from fileset.settings import FilesetSettings
+from processors.readiness import one_file_each
 from processors.settings import REGIONS, ExecutionSettings, RMMSettings, WeightSettings
 from processors.stages.select import select_region
 from processors.workers import Workers
@@ -177,9 +178,8 @@ def same_as_here(
     def run(settings: ExecutionSettings) -> dict[str, str]:
         monkeypatch.chdir(tmp_path)
         output = Path("there")  # of this process; workers run elsewhere
-        inputs = {dataset: next(iter(content["files"])) for dataset, content in demo.items()}
         with Workers(settings) as workers:
-            looks = workers.look_first(output=output, inputs=inputs, scoring=True)
+            looks = workers.look_first(output=output, inputs=one_file_each(demo), scoring=True)
             result = selected(demo, output, workers)
         assert result == here
         assert not list(output.glob(".look*"))

@@ -8,7 +8,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from processors import readiness
-from processors.readiness import NotReadyError, check_workers
+from processors.readiness import NotReadyError, check_workers, one_file_each
 from processors.shipping import THREAD_VARIABLES
 
 WORKERS = {
@@ -21,7 +21,7 @@ WORKERS = {
 def client() -> Iterator[Client]:
     with (
         pytest.MonkeyPatch.context() as patch,
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         for variable in THREAD_VARIABLES:
@@ -73,7 +73,8 @@ def failures(cluster: Answering, **what: Any) -> list[str]:
 
 
 def test_a_cluster_that_is_fit_is_described(client: Client, sample: Any, tmp_path: Path) -> None:
-    inputs = {dataset: next(iter(content["files"])) for dataset, content in sample.fileset(100).items()}
+    inputs = one_file_each(sample.fileset(100))
+    assert inputs.keys() == sample.fileset(100).keys()
     looks = check_workers(client, output=tmp_path / "new" / "output", inputs=inputs, scoring=True)
     seen = {look.what: look.seen for look in looks}
     assert seen["workers"].startswith("2 with 2 threads")
@@ -119,6 +120,15 @@ def test_other_versions_are_told_with_where_and_what_to_do() -> None:
         "or start this program in an environment with 1.26.4"
     )
     assert numba == f"numba is not installed on 1 of 3 workers ({one}): install numba=={own['numba']} there"
+
+
+def test_who_does_not_answer_is_told() -> None:
+    own = readiness._versions(readiness._DECISIVE)
+    one, *others = WORKERS
+    cluster = Answering(_versions={one: OSError("Timed out")} | dict.fromkeys(others, own))
+    assert failures(cluster) == [
+        f"1 of 3 workers ({one}) cannot be asked (OSError: Timed out): restart what does not answer"
+    ]
 
 
 def test_what_cannot_be_imported_is_told() -> None:
