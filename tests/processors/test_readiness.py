@@ -21,7 +21,9 @@ WORKERS = {
 def client() -> Iterator[Client]:
     with (
         pytest.MonkeyPatch.context() as patch,
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0") as cluster,
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+        ) as cluster,
         Client(cluster) as client,
     ):
         for variable in THREAD_VARIABLES:
