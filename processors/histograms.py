@@ -22,6 +22,7 @@ __all__ = [
     "feature_histogram",
     "held_out",
     "histogrammed",
+    "left_for_search",
     "load_histograms",
     "nominal",
     "save_histograms",
@@ -169,6 +170,7 @@ def score_histogram(
     score: ArrayLike,
     weights: Mapping[str, ArrayLike],
     variations: Sequence[str] = (NOMINAL,),
+    trained_on: str = "background",
 ) -> hist.Hist:
     """Histogram of the score of one dataset; axes dataset, variation, split, flcomp, score.
 
@@ -181,12 +183,13 @@ def score_histogram(
         score: shape (n,).
         weights: variation -> shape (n,); collision data have only the nominal one.
         variations: all that the analysis has.
+        trained_on: kind of the datasets that the model was trained on; label of the axis of splits.
     """
     axis = _SCORES.get(name, _SCORES["mse"])
     filled = hist.Hist(
         _dataset_axis(dataset),
         _variation_axis(variations),
-        hist.axis.StrCategory(SPLITS, name="split"),
+        hist.axis.StrCategory(SPLITS, name="split", label=trained_on),
         _flavour_axis(n_leptons),
         hist.axis.Regular(axis.bins, axis.low, axis.high, name="score", label=axis.label),
         storage=hist.storage.Weight(),
@@ -204,12 +207,21 @@ def nominal(histogram: hist.Hist) -> hist.Hist:
     return histogram[{"variation": NOMINAL}] if "variation" in histogram.axes.name else histogram
 
 
-def held_out(histogram: hist.Hist, kinds: Mapping[str, str]) -> hist.Hist:
+def left_for_search(card: Mapping[str, Any]) -> float:
+    """Part of the collision data that a model has not been trained or stopped on, from its card; 1 as a rule."""
+    trained_on = card.get("trained_on", {})
+    return float(trained_on["fractions"][-1]) if trained_on.get("kind") == "data" else 1.0
+
+
+def held_out(histogram: hist.Hist, kinds: Mapping[str, str], *, searched: float = 1.0) -> hist.Hist:
     """A score histogram as it is compared with data: without the axis of splits.
 
     Background simulation gives its test events, which the model has not seen, scaled for each dataset and variation
     to the sum of weights of all its events. Data and signals were never trained on and count with all events, and
     so does a dataset of which no event was held out.
+
+    Of a model that was trained on a part of the data, data and simulation alike give their test events as they are:
+    the luminosity is that of the rest of the data.
 
     Args:
         histogram: axes dataset, (variation,) split, flcomp, score.
@@ -220,10 +232,18 @@ def held_out(histogram: hist.Hist, kinds: Mapping[str, str]) -> hist.Hist:
     test = histogram.axes[position].index(SPLITS[-1])
     out = hist.Hist(*[axis for axis in histogram.axes if axis.name != "split"], storage=hist.storage.Weight())
     view, filled = histogram.view(flow=True), out.view(flow=True)
+    if histogram.axes[position].label == "data":
+        filled[...] = view.take(test, axis=position)
+        return out
     for number, dataset in enumerate(histogram.axes[0]):
         everything = view[number].sum(axis=position - 1)
         filled[number] = everything
-        if kinds[dataset] != "background":
+        if searched < 1 and kinds[dataset] == "data":
+            filled[number] = view[number].take(test, axis=position - 1)
+        elif searched < 1:
+            for field, power in (("value", 1), ("variance", 2)):
+                filled[field][number] = everything[field] * searched**power
+        if searched < 1 or kinds[dataset] != "background":
             continue
         kept = view[number].take(test, axis=position - 1)
         axes = tuple(range(position - 1, everything.ndim))  # all behind the variation

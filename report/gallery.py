@@ -9,6 +9,7 @@ import hist
 from matplotlib.figure import Figure
 
 from processors.cells import MOMENTS, cell_moments, one_cell
+from processors.histograms import held_out, left_for_search
 from report.architecture import architecture, layers_of, penalties_of
 from report.mathtext import to_html, to_plain
 from report.matrices import CellMeans, draw_event, draw_means, draw_ratio, means_to_dict
@@ -133,6 +134,18 @@ def _stack_drawing(
     return _drawing(region, draw, stack.to_dict(), name=name, title=title or to_html(stack.xlabel), alt=alt)
 
 
+def _searched(region: Region, model: str, histogram: hist.Hist) -> tuple[Region, hist.Hist]:
+    """What may be shown of a score: of a model that was trained on data the luminosity that is left for the search."""
+    card, _ = region.models.get(model, ({}, {}))
+    searched = left_for_search(card)
+    if searched == 1 or "split" not in histogram.axes.name:
+        return region, histogram
+    kinds = {name: str(region.datasets[name]["kind"]) for name in histogram.axes[0]}
+    lumi_pb = region.sample.lumi_pb
+    sample = replace(region.sample, lumi_pb=None if lumi_pb is None else lumi_pb * searched)
+    return replace(region, sample=sample), held_out(histogram, kinds, searched=searched)
+
+
 def score_drawings(region: Region) -> list[Drawing]:
     """Draw the stacked score of each model; the main one first, as ``<region>_score``.
 
@@ -145,10 +158,23 @@ def score_drawings(region: Region) -> list[Drawing]:
         title = f"Anomaly score of the model {model}, region {region.name}"
         drawings.append(
             _stack_drawing(
-                region, region.histograms[key], name=name, title=title, blind=region.settings.score_limit
+                _searched(region, model),
+                region.histograms[key],
+                name=name,
+                title=title,
+                blind=region.settings.score_limit,
             )
         )
     return drawings
+
+
+def _searched(region: Region, model: str) -> Region:
+    """A region with the luminosity that is left where a model was trained on a part of the data."""
+    trained_on = region.models.get(model, ({}, {}))[0].get("trained_on") or {}
+    if trained_on.get("kind") != "data" or region.sample.lumi_pb is None:
+        return region
+    left = region.sample.lumi_pb * float(trained_on["fractions"][-1])
+    return replace(region, sample=replace(region.sample, lumi_pb=left))
 
 
 def input_drawings(region: Region) -> tuple[list[Drawing], list[Drawing]]:

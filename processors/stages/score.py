@@ -85,6 +85,7 @@ def score_region(
         seed=seed,
         directory=output.absolute() / "scores" / name / model_name,
         fractions=_fractions(card),
+        trained_on=card.get("trained_on", {}).get("kind", "background"),
     )
     of_model = [checksum(model / "card.json"), seed, manifest["variables"], manifest["variations"]]
     hashes = {
@@ -170,6 +171,7 @@ def score_files(
         seed=seed,
         directory=output.absolute() / "scores" / name / str(card["name"]),
         fractions=_fractions(card),
+        trained_on=card.get("trained_on", {}).get("kind", "background"),
     )
     of_model = [checksum(model / "card.json"), seed]
     selection = selection_hashes(fileset, region=region, weights=weights, rmm=rmm)

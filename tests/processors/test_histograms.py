@@ -12,6 +12,7 @@ from processors.features import baseline_names, table_names
 from processors.histograms import (
     feature_histogram,
     held_out,
+    left_for_search,
     histogrammed,
     load_histograms,
     nominal,
@@ -187,3 +188,48 @@ def test_held_out_background_keeps_its_sum_of_weights_in_every_variation() -> No
         assert at.variance == pytest.approx(factor**2 * (weight[(split == 2) & bin_0] ** 2).sum(), rel=1e-9)
         signal = compared[{"dataset": "C1N2", "variation": variation}].project("score")[hist.loc(0.05)]
         assert signal.value == pytest.approx(weight[bin_0].sum(), rel=1e-9)
+
+
+def test_a_model_that_was_trained_on_data_is_compared_with_the_rest_of_them() -> None:
+    split = RNG.integers(0, 3, N)
+    filled = accumulate(
+        [
+            score_histogram(
+                dataset,
+                2,
+                split=split,
+                flcomp=FLCOMP,
+                score=MLL / 1000,
+                weights={"nominal": WEIGHT},
+                trained_on="data",
+            )
+            for dataset in ("data_A", "Zee")
+        ]
+    )
+    compared = held_out(filled, {"data_A": "data", "Zee": "background"})
+    for dataset in ("data_A", "Zee"):
+        found = compared[{"dataset": dataset}].sum(flow=True)
+        assert found.value == pytest.approx(WEIGHT[split == 2].sum(), rel=1e-12)
+        assert found.variance == pytest.approx((WEIGHT[split == 2] ** 2).sum(), rel=1e-12)
+
+
+def test_of_data_that_a_model_was_trained_on_only_the_rest_counts_beside_simulation_of_its_luminosity() -> (
+    None
+):
+    split, score = RNG.integers(0, 3, N), RNG.normal(0, 1, N)
+    filled = accumulate(
+        [
+            score_histogram(dataset, 2, split=split, flcomp=FLCOMP, score=score, weights={"nominal": weight})
+            for dataset, weight in (("Zee", WEIGHT), ("C1N2", WEIGHT), ("data_A", np.ones(N)))
+        ]
+    )
+    card = {"trained_on": {"kind": "data", "fractions": [0.48, 0.12, 0.4]}}
+    kinds = {"Zee": "background", "C1N2": "signal", "data_A": "data"}
+    compared = held_out(filled, kinds, searched=left_for_search(card))
+    data = compared[{"dataset": "data_A"}].sum(flow=True)
+    assert data.value == data.variance == np.sum(split == 2)
+    for dataset in ("Zee", "C1N2"):
+        simulated = compared[{"dataset": dataset}].sum(flow=True)
+        assert simulated.value == pytest.approx(0.4 * WEIGHT.sum(), rel=1e-12)
+        assert simulated.variance == pytest.approx(0.4**2 * (WEIGHT**2).sum(), rel=1e-12)
+    assert left_for_search({"trained_on": {"kind": "background", "fractions": [0.64, 0.16, 0.2]}}) == 1
