@@ -170,7 +170,6 @@ def score_histogram(
     score: ArrayLike,
     weights: Mapping[str, ArrayLike],
     variations: Sequence[str] = (NOMINAL,),
-    trained_on: str = "background",
 ) -> hist.Hist:
     """Histogram of the score of one dataset; axes dataset, variation, split, flcomp, score.
 
@@ -183,13 +182,12 @@ def score_histogram(
         score: shape (n,).
         weights: variation -> shape (n,); collision data have only the nominal one.
         variations: all that the analysis has.
-        trained_on: kind of the datasets that the model was trained on; label of the axis of splits.
     """
     axis = _SCORES.get(name, _SCORES["mse"])
     filled = hist.Hist(
         _dataset_axis(dataset),
         _variation_axis(variations),
-        hist.axis.StrCategory(SPLITS, name="split", label=trained_on),
+        hist.axis.StrCategory(SPLITS, name="split"),
         _flavour_axis(n_leptons),
         hist.axis.Regular(axis.bins, axis.low, axis.high, name="score", label=axis.label),
         storage=hist.storage.Weight(),
@@ -220,21 +218,17 @@ def held_out(histogram: hist.Hist, kinds: Mapping[str, str], *, searched: float 
     to the sum of weights of all its events. Data and signals were never trained on and count with all events, and
     so does a dataset of which no event was held out.
 
-    Of a model that was trained on a part of the data, data and simulation alike give their test events as they are:
-    the luminosity is that of the rest of the data.
-
     Args:
         histogram: axes dataset, (variation,) split, flcomp, score.
         kinds: dataset -> "data", "background" or "signal".
+        searched: part of the data that the model was not trained on, see `left_for_search`. Less than 1: of data only
+            the test events count, and all events of simulation at the luminosity of these.
     """
     names = list(histogram.axes.name)
     position = names.index("split")
     test = histogram.axes[position].index(SPLITS[-1])
     out = hist.Hist(*[axis for axis in histogram.axes if axis.name != "split"], storage=hist.storage.Weight())
     view, filled = histogram.view(flow=True), out.view(flow=True)
-    if histogram.axes[position].label == "data":
-        filled[...] = view.take(test, axis=position)
-        return out
     for number, dataset in enumerate(histogram.axes[0]):
         everything = view[number].sum(axis=position - 1)
         filled[number] = everything

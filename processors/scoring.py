@@ -89,7 +89,6 @@ class Scoring:
         seed: of the split into training, validation and test.
         directory: of the scores, writable from every worker.
         fractions: of the split.
-        trained_on: kind of the datasets that the model was trained on, "background" or "data".
     """
 
     region: str
@@ -102,7 +101,6 @@ class Scoring:
     seed: int
     directory: Path
     fractions: tuple[float, float, float] = SPLIT_FRACTIONS
-    trained_on: str = "background"
 
     def scorer(self) -> Scorer:
         """The model, from the loader."""
@@ -172,7 +170,6 @@ def _scored(
             score=values,
             weights=weights,
             variations=scoring.variations,
-            trained_on=scoring.trained_on,
         )
         for name, values in scores.items()
     }

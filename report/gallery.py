@@ -156,25 +156,11 @@ def score_drawings(region: Region) -> list[Drawing]:
         key = f"score/{model}"
         name = "score" if model == region.model else f"score_{model}"
         title = f"Anomaly score of the model {model}, region {region.name}"
+        shown, histogram = _searched(region, model, region.histograms[key])
         drawings.append(
-            _stack_drawing(
-                _searched(region, model),
-                region.histograms[key],
-                name=name,
-                title=title,
-                blind=region.settings.score_limit,
-            )
+            _stack_drawing(shown, histogram, name=name, title=title, blind=region.settings.score_limit)
         )
     return drawings
-
-
-def _searched(region: Region, model: str) -> Region:
-    """A region with the luminosity that is left where a model was trained on a part of the data."""
-    trained_on = region.models.get(model, ({}, {}))[0].get("trained_on") or {}
-    if trained_on.get("kind") != "data" or region.sample.lumi_pb is None:
-        return region
-    left = region.sample.lumi_pb * float(trained_on["fractions"][-1])
-    return replace(region, sample=replace(region.sample, lumi_pb=left))
 
 
 def input_drawings(region: Region) -> tuple[list[Drawing], list[Drawing]]:

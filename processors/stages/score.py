@@ -21,7 +21,7 @@ from processors.schema import OpenDataSchema, ShardSchema
 from processors.scoring import EventScoreProcessor, ScoreProcessor, Scoring
 from processors.selection import SelectionProcessor, chunk_name
 from processors.settings import RegionSettings, RMMSettings, WeightSettings
-from processors.shards import read_manifest
+from processors.shards import content_of, read_manifest
 from processors.split import SPLIT_FRACTIONS
 from processors.stages.results import write_results
 from processors.stages.resume import refuse, run_what_is_missing, shard_chunks
@@ -70,7 +70,9 @@ def score_region(
     manifest = read_manifest(shards / "manifest.json")
     scales = {dataset: book["scale"] for dataset, book in manifest["datasets"].items()}
     card = _card(model, seed)
-    if card.get("trained_on", {}).get("config_hash", manifest["config_hash"]) != manifest["config_hash"]:
+    trained_on = card.get("trained_on", {})
+    now = fingerprint(content_of(manifest, trained_on.get("kind", "background")))
+    if trained_on.get("shards", now) != now:
         logger.warning(
             "model %s was trained on other shards than it scores now: train again unless that is meant", model
         )
@@ -85,7 +87,6 @@ def score_region(
         seed=seed,
         directory=output.absolute() / "scores" / name / model_name,
         fractions=_fractions(card),
-        trained_on=card.get("trained_on", {}).get("kind", "background"),
     )
     of_model = [checksum(model / "card.json"), seed, manifest["variables"], manifest["variations"]]
     hashes = {
@@ -171,7 +172,6 @@ def score_files(
         seed=seed,
         directory=output.absolute() / "scores" / name / str(card["name"]),
         fractions=_fractions(card),
-        trained_on=card.get("trained_on", {}).get("kind", "background"),
     )
     of_model = [checksum(model / "card.json"), seed]
     selection = selection_hashes(fileset, region=region, weights=weights, rmm=rmm)

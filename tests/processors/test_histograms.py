@@ -12,8 +12,8 @@ from processors.features import baseline_names, table_names
 from processors.histograms import (
     feature_histogram,
     held_out,
-    left_for_search,
     histogrammed,
+    left_for_search,
     load_histograms,
     nominal,
     save_histograms,
@@ -188,29 +188,6 @@ def test_held_out_background_keeps_its_sum_of_weights_in_every_variation() -> No
         assert at.variance == pytest.approx(factor**2 * (weight[(split == 2) & bin_0] ** 2).sum(), rel=1e-9)
         signal = compared[{"dataset": "C1N2", "variation": variation}].project("score")[hist.loc(0.05)]
         assert signal.value == pytest.approx(weight[bin_0].sum(), rel=1e-9)
-
-
-def test_a_model_that_was_trained_on_data_is_compared_with_the_rest_of_them() -> None:
-    split = RNG.integers(0, 3, N)
-    filled = accumulate(
-        [
-            score_histogram(
-                dataset,
-                2,
-                split=split,
-                flcomp=FLCOMP,
-                score=MLL / 1000,
-                weights={"nominal": WEIGHT},
-                trained_on="data",
-            )
-            for dataset in ("data_A", "Zee")
-        ]
-    )
-    compared = held_out(filled, {"data_A": "data", "Zee": "background"})
-    for dataset in ("data_A", "Zee"):
-        found = compared[{"dataset": dataset}].sum(flow=True)
-        assert found.value == pytest.approx(WEIGHT[split == 2].sum(), rel=1e-12)
-        assert found.variance == pytest.approx((WEIGHT[split == 2] ** 2).sum(), rel=1e-12)
 
 
 def test_of_data_that_a_model_was_trained_on_only_the_rest_counts_beside_simulation_of_its_luminosity() -> (

@@ -89,15 +89,6 @@ def test_a_page_has_the_picture_and_one_stack_of_the_first_score(region: Region)
     assert residual_drawings(replace(region, histograms={})) == []
 
 
-def test_a_model_that_was_trained_on_data_shows_the_luminosity_that_is_left(region: Region) -> None:
-    card = {"trained_on": {"kind": "data", "fractions": [0.4, 0.1, 0.5]}}
-    (drawing,) = score_drawings(replace(region, models={"table-small": (card, {})}))
-    assert region.sample.lumi_pb is not None
-    assert drawing.data["origin"]["lumi_pb"] == pytest.approx(region.sample.lumi_pb / 2)
-    (drawing,) = score_drawings(region)
-    assert drawing.data["origin"]["lumi_pb"] == region.sample.lumi_pb
-
-
 def test_without_signals_background_groups_are_shown(region: Region) -> None:
     real = {name: facts for name, facts in region.datasets.items() if facts["kind"] != "signal"}
     (drawing,) = residual_drawings(replace(region, datasets=real))
