@@ -7,7 +7,7 @@ OUTPUT ?= output/demo
 READY := $(VENV)/.ready
 READY_TEST := $(VENV)/.ready-test
 
-.PHONY: demo test setup setup-test lint types unit bench clean
+.PHONY: demo test setup setup-test lint types unit docs clean
 
 demo: setup
 	$(BIN)/python run_analysis.py run --fileset demo --output $(OUTPUT)
@@ -36,6 +36,9 @@ types: setup-test
 
 unit: setup-test
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+docs: setup-test
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs output/docs
 
 clean:
 	rm -rf $(VENV) output .mypy_cache .ruff_cache .pytest_cache
