@@ -10,11 +10,12 @@ Importing this module imports Keras; `models.backend.start` comes first.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from models import backend
 from models.settings import ActivationName, TrainingSettings, Width
@@ -24,6 +25,7 @@ __all__ = [
     "WithDivergence",
     "build",
     "divergence",
+    "in_double_precision",
     "load",
     "negative_elbo",
     "prepare_training",
@@ -237,6 +239,47 @@ def prepare_training(model: keras.Model, settings: TrainingSettings, *, steps: i
         weighted_metrics=metrics,
         jit_compile=backend.xla(settings.xla),
     )
+
+
+def in_double_precision(
+    model: keras.Model, inputs: NDArray[np.floating[Any]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64] | None]:
+    """What a network made by `build` gives, computed in float64 by NumPy: Keras cannot do so with JAX.
+
+    Args:
+        model: the network.
+        inputs: shape (n, k).
+
+    Returns:
+        Reconstruction, shape (n, k), and of a VAE the latent mean, (n, d), from which it is made, and the
+        divergence, (n,).
+    """
+    layers = {layer.name: layer for layer in model.layers}
+
+    def dense(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        kernel, bias = (np.asarray(part, dtype=np.float64) for part in layers[name].get_weights())
+        values = _IN_NUMPY[layers[name].activation.__name__](values @ kernel + bias)
+        leaky = layers.get(f"{name}_leakyrelu")
+        return values if leaky is None else np.where(values > 0, values, leaky.negative_slope * values)
+
+    hidden = np.asarray(inputs, dtype=np.float64)
+    mean = kl = None
+    for name, layer in layers.items():
+        if name == "latent_mean":
+            log_variance = np.clip(dense("latent_log_variance", hidden), *_LOG_VARIANCE_RANGE)
+            hidden = mean = dense(name, hidden)
+            kl = -0.5 * np.sum(1 + log_variance - mean**2 - np.exp(log_variance), axis=-1)
+        elif isinstance(layer, keras.layers.Dense) and name != "latent_log_variance":
+            hidden = dense(name, hidden)
+    return hidden, mean, kl
+
+
+_IN_NUMPY: Final[dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]]] = {
+    "linear": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0),
+    "sigmoid": lambda x: 0.5 * (1 + np.tanh(0.5 * x)),
+    "tanh": np.tanh,
+}
 
 
 def save(model: keras.Model, path: Path, settings: TrainingSettings, n_inputs: int) -> None:

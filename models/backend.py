@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from fileset.exceptions import InputError
 
-__all__ = ["compiled", "double_precision", "start", "versions", "xla"]
+__all__ = ["compiled", "start", "versions", "xla"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,30 +59,20 @@ def start(threads: int | None = None) -> str:
     return name
 
 
-def compiled(
-    function: Callable[[Any], Any], shape: tuple[int, ...], dtype: str = "float32"
-) -> Callable[[Any], Any]:
-    """A function of one tensor of this shape and type, compiled by the backend."""
+def compiled(function: Callable[[Any], Any], shape: tuple[int, ...]) -> Callable[[Any], Any]:
+    """A function of one float32 tensor of this shape, compiled by the backend."""
     name = start()
     if name == "tensorflow":
         import tensorflow as tf  # noqa: PLC0415
 
         graph: Callable[[Any], Any] = tf.function(function).get_concrete_function(
-            tf.TensorSpec(shape, tf.as_dtype(dtype))
+            tf.TensorSpec(shape, tf.float32)
         )
         return graph
     if name == "jax":
         jitted: Callable[[Any], Any] = import_module("jax").jit(function)  # only there if it is the backend
         return jitted
     return function
-
-
-def double_precision() -> AbstractContextManager[object]:
-    """Where float64 is float64: JAX turns it into float32 unless told otherwise."""
-    if start() == "jax":
-        context: AbstractContextManager[object] = import_module("jax").enable_x64(True)
-        return context
-    return nullcontext()
 
 
 def xla(asked: Literal["auto", "on", "off"] = "auto") -> bool:

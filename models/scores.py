@@ -15,7 +15,13 @@ from keras import ops
 from numpy.typing import NDArray
 
 from models import backend
-from models.autoencoder import GaussianDraws, negative_elbo, reconstruction_error, squared_errors
+from models.autoencoder import (
+    GaussianDraws,
+    in_double_precision,
+    negative_elbo,
+    reconstruction_error,
+    squared_errors,
+)
 from models.settings import ScoreName
 
 __all__ = ["EventFunction", "event_function"]
@@ -23,6 +29,9 @@ __all__ = ["EventFunction", "event_function"]
 Tensor: TypeAlias = Any
 
 ERROR_FLOOR = 1e-12  # a perfect reconstruction scores -12
+# Below this part of the inputs' mean square (terms of the latent space: below this), float32 does not hold log10 of an
+# error to 1e-5.
+ROUNDED = 1e-2
 
 
 class _Event(NamedTuple):
@@ -68,7 +77,8 @@ def event_function(
     """Scores of scaled events, compiled for one shape and computed in batches of exactly that shape.
 
     A matrix product may round differently for another number of rows: with a fixed one, filled up with
-    zeros, an event gets the same score alone and among 100 000.
+    zeros, an event gets the same score alone and among 100 000. A small error is the difference of two numbers
+    that rounding has touched, in each backend in its own way: such events are computed again in double precision.
 
     Args:
         model: the network.
@@ -83,16 +93,20 @@ def event_function(
         (b, names), and its squared errors, shape (b, k), or (b, 0) where they are not wanted.
     """
     draws = [layer for layer in model.layers if isinstance(layer, GaussianDraws)]
-    network = keras.Model(model.inputs, [model.output, draws[0].input[0]]) if draws else model
+    network = keras.Model(model.input, [model.output, draws[0].input[0]]) if draws else model
 
     def scores(inputs: Tensor) -> Tensor:
         found = network(inputs, training=False)
         outputs, mean = found if draws else (found, None)
         event = _Event(inputs, outputs, mean, beta)
-        floor = ops.full((rows,), ERROR_FLOOR)
-        values = ops.stack([ops.maximum(_SCORES[name](event), floor) for name in names], axis=-1)
         errors = squared_errors(inputs, outputs) if residuals else ops.zeros((rows, 0))
-        return values, errors
+        # Hidden layers are of order one for small inputs too.
+        size = 0.5 + ops.mean(ops.square(inputs), axis=-1)
+        rounded = _SCORES["mse"](event) < ROUNDED * size
+        for name in names:
+            if name in {"kl", "mu2"}:
+                rounded = ops.logical_or(rounded, _SCORES[name](event) < ROUNDED)
+        return _values(event, names), errors, rounded
 
     run = backend.compiled(scores, (rows, n_inputs))
 
@@ -102,7 +116,30 @@ def event_function(
             n = len(batch)
             if n < rows:
                 batch = np.concatenate([batch, np.zeros((rows - n, n_inputs), dtype=np.float32)])
-            values, errors = (ops.convert_to_numpy(part)[:n] for part in run(ops.convert_to_tensor(batch)))
+            # Copies: what a backend hands out may not be written to.
+            values, errors, rounded = (
+                np.array(ops.convert_to_numpy(part)[:n]) for part in run(ops.convert_to_tensor(batch))
+            )
+            if rounded.any():
+                event = _precise(model, batch[:n][rounded], beta)
+                values[rounded] = ops.convert_to_numpy(_values(event, names))
+                if residuals:
+                    errors[rounded] = ops.convert_to_numpy(squared_errors(event.inputs, event.outputs))
             yield slice(start, start + n), np.log10(values), errors
 
     return batched
+
+
+def _values(event: _Event, names: tuple[ScoreName, ...]) -> Tensor:
+    """What the scores are the log10 of, shape (n, names)."""
+    return ops.stack([ops.maximum(_SCORES[name](event), ERROR_FLOOR) for name in names], axis=-1)
+
+
+def _precise(model: keras.Model, inputs: NDArray[np.float32], beta: float) -> _Event:
+    """The same events with the differences of outputs and inputs from double precision, as if inputs were 0."""
+    reconstruction, mean, kl = in_double_precision(model, inputs)
+    outputs = (reconstruction - inputs).astype(np.float32)
+    if mean is not None and kl is not None:
+        outputs = np.column_stack([outputs, kl.astype(np.float32)])[:, np.newaxis]
+        mean = mean.astype(np.float32)
+    return _Event(ops.zeros(inputs.shape), ops.convert_to_tensor(outputs), mean, beta)
