@@ -20,30 +20,20 @@ def _receipts(output: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in output.glob("shards/2L/*/*.receipt.json")}
 
 
-def test_a_killed_client_goes_on_where_it_was(sample: Any, facility: Any, tmp_path: Path) -> None:
-    directory = next(iter(sample.files.values()))[0].parent
-
+def test_a_killed_client_goes_on_where_it_was(facility: Any, tmp_path: Path) -> None:
     def command(output: Path, *where: str) -> list[str]:
-        how = [
-            "select",
-            "--region",
-            "2L",
-            "--chunksize",
-            "5",
-            "--fileset",
-            str(directory),
-            "--output",
-            str(output),
-        ]
-        return [sys.executable, str(RUN_ANALYSIS), *how, *where]
+        what = ["select", "--region", "2L", "--dsid", "363490", "--dsid", "392920", "--chunksize", "200"]
+        return [sys.executable, str(RUN_ANALYSIS), *what, "--output", str(output), *where]
 
     output, there = tmp_path / "out", ("--executor", "dask", "--scheduler", facility.address)
-    with subprocess.Popen(
-        command(output, *there), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    ) as client:
+    log = (tmp_path / "log").open("wb")
+    with (
+        log,
+        subprocess.Popen(command(output, *there), stderr=log, stdout=log, start_new_session=True) as client,
+    ):
         deadline = time.monotonic() + 120
         while len(_receipts(output)) < 5:
-            assert client.poll() is None, "the client ended by itself"
+            assert client.poll() is None, (tmp_path / "log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.005)
         os.killpg(client.pid, signal.SIGKILL)
