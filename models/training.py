@@ -20,6 +20,7 @@ from models.presets import FeatureSet
 from models.scaling import Scaler, fit_scaler
 from models.settings import ScoreName, TrainingSettings
 from models.stream import BackgroundSample, feature_columns, kept_columns, open_background
+from processors.files import fingerprint
 from processors.shards import content_of, read_manifest
 
 __all__ = ["Fit", "Progress", "fit", "scaled_sample", "train", "training_hash"]
@@ -259,7 +260,7 @@ def _trained_on(
         "sumw": sample.sumw,
         "n_train": sample.rows["train"],
         "sumw_train": sample.sumw["train"],
-        "shards": checksum_of_json(content_of(manifest, kind)),
+        "shards": fingerprint(content_of(manifest, kind)),
         "config_hash": manifest["config_hash"],
         "recipe": manifest.get("recipe", {}),
     } | ({"blinding": _SEARCHED} if kind == "data" else {})

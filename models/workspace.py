@@ -54,6 +54,7 @@ def histfactory_workspace(
     region: str,
     minimum: float = 10.0,
     blinded: bool = False,
+    searched: float = 1.0,
 ) -> dict[str, Any] | None:
     """The workspace of a region.
 
@@ -63,12 +64,13 @@ def histfactory_workspace(
         region: name; also that of the channel.
         minimum: effective background events in every bin, at least; bins are merged.
         blinded: take the expected background in place of the data (also where there are none).
+        searched: part of the data that was left for the search, see `processors.histograms.left_for_search`.
 
     Returns:
         HistFactory JSON; None where the fileset has no signal or no background, since there is nothing to fit.
     """
     kinds = {name: str(metadata["kind"]) for name, metadata in datasets.items()}
-    compared = held_out(histogram, kinds).project("dataset", "variation", "score")
+    compared = held_out(histogram, kinds, searched=searched).project("dataset", "variation", "score")
     names = list(compared.axes[0])
     variations = list(compared.axes[1])
     contents = compared.view(flow=True)[:, : len(variations)]

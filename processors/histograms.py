@@ -22,6 +22,7 @@ __all__ = [
     "feature_histogram",
     "held_out",
     "histogrammed",
+    "is_complete",
     "left_for_search",
     "load_histograms",
     "nominal",
@@ -260,7 +261,14 @@ def _with_sorted_datasets(histogram: hist.Hist) -> hist.Hist:
         storage=histogram.storage_type(),
     )
     ordered.view(flow=True)[...] = histogram.view(flow=True)[order]
+    # In the UHI form this is the histogram's `metadata`.
+    ordered.complete = is_complete(histogram)
     return ordered
+
+
+def is_complete(histogram: hist.Hist) -> bool:
+    """Whether nothing is missing of what a histogram was filled with; otherwise simulation was scaled up."""
+    return bool(getattr(histogram, "complete", True))
 
 
 def save_histograms(histograms: Mapping[str, hist.Hist], directory: Path) -> None:
@@ -278,7 +286,7 @@ def save_histograms(histograms: Mapping[str, hist.Hist], directory: Path) -> Non
 def save_root(histograms: Mapping[str, hist.Hist], directory: Path, groups: Mapping[str, str]) -> None:
     """Writes directory/histograms.root, atomically: one TH1 <name>/<group> summed over the other axes.
 
-    Variations of the weight follow as <name>/<group>__<variation>.
+    Variations of the weight follow as <name>/<group>__<variation>. Where input is missing a string INCOMPLETE says so.
 
     Args:
         histograms: name -> histogram; first axis `dataset`, last the variable.
@@ -286,6 +294,8 @@ def save_root(histograms: Mapping[str, hist.Hist], directory: Path, groups: Mapp
         groups: dataset -> group of processes.
     """
     with replace_atomically(directory / "histograms.root") as path, uproot.recreate(path) as file:
+        if not all(is_complete(histogram) for histogram in histograms.values()):
+            file["INCOMPLETE"] = "input is missing and simulation scaled up: select.json names what"
         for name in sorted(histograms):
             histogram = histograms[name]
             if "variation" not in histogram.axes.name:  # mean errors of a model's inputs are no distribution

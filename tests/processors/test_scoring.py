@@ -203,7 +203,7 @@ def test_scores_of_shards_that_are_no_more_stay_out_of_the_results(
 def test_a_model_of_other_shards_is_told_of(
     score: Callable[..., dict[str, Any]], model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    write_json(model / "card.json", {"name": "linear", "trained_on": {"config_hash": "of other shards"}})
+    write_json(model / "card.json", {"name": "linear", "trained_on": {"shards": "others"}})
     score()
     assert "trained on other shards" in caplog.text
 
