@@ -149,6 +149,7 @@ def evaluate(
     }
     card = card or {}
     return {
+        "complete": manifest.get("complete", True),
         "model": {
             "name": manifest["model"],
             "features": card.get("features", []),

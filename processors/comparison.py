@@ -209,6 +209,7 @@ def inputs_of(region: str, manifest: Mapping[str, Any], result: Mapping[str, Any
         "format": 1,
         "region": region,
         "config_hash": manifest["config_hash"],
+        "complete": manifest["complete"],
         "status": result["status"],
         "kept": [name for name in known if name not in dropped],
         "dropped": {name: reason for name, reason in dropped.items() if name in known},

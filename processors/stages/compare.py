@@ -55,6 +55,7 @@ def compare_region(
         for key, histogram in load_histograms(shards / "histograms.json").items()
     }
     result = compared(features, cells, manifest["datasets"], settings, blinded=blinded)
+    result["complete"] = manifest["complete"]
     inputs = inputs_of(name, manifest, result)
     known = shards / "inputs.json"
     if not (known.is_file() and read_json(known) == inputs):

@@ -17,6 +17,8 @@ def write_results(directory: Path, manifest: dict[str, Any], histograms: Mapping
     """Writes manifest and histograms, unless the same are there already, and removes what no longer counts."""
     known = directory / "manifest.json"
     if not (known.is_file() and read_json(known) == manifest and (directory / "histograms.json").is_file()):
+        for histogram in histograms.values():
+            histogram.complete = manifest["complete"]
         save_histograms(histograms, directory)
         write_json(known, manifest)
     (directory / "ledger.json").unlink(missing_ok=True)

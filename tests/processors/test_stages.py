@@ -10,8 +10,8 @@ import pytest
 import uproot
 
 from fileset.exceptions import FailureError, InputError
-from processors.files import read_json
-from processors.histograms import load_histograms
+from processors.files import checksum, read_json
+from processors.histograms import is_complete, load_histograms
 from processors.settings import REGIONS, RMMSettings
 from processors.shards import read_manifest
 from processors.stages.results import assemble
@@ -106,6 +106,36 @@ def test_another_chunk_size_leaves_no_event_twice(own_sample: Any, select: Selec
     manifest = manifest_in(undisturbed)
     assert {name: book["rows"] for name, book in manifest["datasets"].items()} == rows
     assert shards_in(undisturbed) == {shard["path"] for shard in manifest["shards"]}
+
+
+def test_another_convention_of_the_matrix_is_done_anew(
+    own_sample: Any, select: Select, undisturbed: Path
+) -> None:
+    before, old = times(undisturbed), manifest_in(undisturbed)
+    select(own_sample.fileset(), undisturbed, rmm=RMMSettings(convention="map2rmm"))
+    new = manifest_in(undisturbed)
+    assert not set(before.items()) & set(times(undisturbed).items()), "every file was written anew"
+    assert new["datasets"][ZEE]["sumw"] == old["datasets"][ZEE]["sumw"]
+    checksums = [
+        {shard["path"]: shard["checksum"] for shard in manifest["shards"]} for manifest in (old, new)
+    ]
+    assert checksums[0].keys() == checksums[1].keys()
+    assert not set(checksums[0].items()) & set(checksums[1].items()), "and no shard is of the old convention"
+
+
+def test_a_shard_of_the_same_size_with_other_bytes_is_done_again(
+    own_sample: Any, select: Select, undisturbed: Path
+) -> None:
+    before, manifest = times(undisturbed), manifest_in(undisturbed)
+    spoilt = undisturbed / "shards" / "2L" / manifest["shards"][0]["path"]
+    content = bytearray(spoilt.read_bytes())
+    content[len(content) // 2] ^= 1
+    spoilt.write_bytes(content)
+    select(own_sample.fileset(), undisturbed)
+    assert manifest_in(undisturbed) == manifest
+    assert checksum(spoilt) == manifest["shards"][0]["checksum"]
+    changed = {Path(path).stem for path, time in times(undisturbed).items() if before[path] != time}
+    assert changed == {spoilt.stem, f"{spoilt.stem}.receipt", "manifest", "histograms"}
 
 
 def test_a_lost_shard_is_done_again(own_sample: Any, select: Select, undisturbed: Path) -> None:
@@ -264,6 +294,10 @@ def test_incomplete_simulation_is_scaled_where_that_is_allowed(
     scales = {name: book["scale"] for name, book in manifest["datasets"].items()}
     assert scales == {ZEE: 330 / 230, "392220.C1N2.2lep": 1.0, DATA: 1.0}
     assert manifest["complete"] is False
+    assert not any(is_complete(h) for h in assemble(output, ("2L",)).values())
+    assert not any(is_complete(h) for h in load_histograms(output / "histograms.json").values())
+    with uproot.open(output / "histograms.root") as file:
+        assert "input is missing" in str(file["INCOMPLETE"])
     assert result["ledger"]["missing"][0]["start"] == 100
     shown = result["datasets"][ZEE]
     assert shown["sumw"] == pytest.approx(manifest["datasets"][ZEE]["sumw"] * 330 / 230, rel=1e-12)
@@ -275,6 +309,42 @@ def test_incomplete_simulation_is_scaled_where_that_is_allowed(
             total = histogram[{"dataset": dataset}].sum(flow=True)
             assert total.value == pytest.approx(own["scale"] * own["sumw"], rel=1e-12), name
             assert total.variance == pytest.approx(own["scale"] ** 2 * own["sumw2"], rel=1e-12), name
+
+
+def test_a_file_that_the_audit_let_pass_is_a_range_of_the_ledger(
+    own_sample: Any, select: Select, write_mini: Any, tmp_path: Path
+) -> None:
+    """A sample of two files, of which one is known to hold 100 entries and cannot be opened."""
+    fileset, gone = own_sample.fileset(), str(tmp_path / "gone.root")
+    files = fileset[ZEE]["files"]
+    (whole,) = files
+    files[gone] = {
+        **files[whole],
+        "num_entries": 100,
+        "steps": [],
+        "uuid": "",
+        "unreadable": "does not exist",
+    }
+    with pytest.raises(FailureError, match=r"gone\.root, entries 0-100 of dataset .* \(does not exist\)"):
+        select(fileset, tmp_path / "out")
+    result = select(fileset, tmp_path / "out", allow_missing=True)
+    manifest = manifest_in(tmp_path / "out")
+    assert manifest["complete"] is False
+    assert manifest["datasets"][ZEE]["scale"] == 430 / 330
+    assert result["ledger"]["missing"] == [
+        {"dataset": ZEE, "file": gone, "start": 0, "stop": 100, "cause": "does not exist"}
+    ]
+    before = times(tmp_path / "out")
+    write_mini(Path(gone), 100, seed=2)
+    repaired = type(own_sample)({"more": (Path(gone), fileset[ZEE]["metadata"])}).fileset()
+    files[gone] = repaired["more"]["files"][gone]
+    result = select(fileset, tmp_path / "out")
+    assert result["ledger"] == {"done": 9, "missing": []}
+    assert result["datasets"][ZEE]["events_read"] == 430
+    assert manifest_in(tmp_path / "out")["complete"] is True
+    after = times(tmp_path / "out")
+    kept = [name for name in before if name.endswith((".parquet", ".receipt.json"))]
+    assert all(after[name] == before[name] for name in kept)
 
 
 def test_missing_collision_data_are_never_made_up_for(
