@@ -1,5 +1,6 @@
 """One trial of a search: a network trained on a sample that its process reads and scales only once."""
 
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -116,6 +117,8 @@ class TrialTrainer:
         sample, seed = self._opened(), self.job.seed
         begin = time.perf_counter()
         keras.utils.clear_session()  # what the last trial left
+        # Every trial is another network: that its graphs are traced anew is no mistake to warn of.
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)
         keras.utils.set_random_seed(seed % 2**32)
         network = build(settings, len(sample.columns), seed=seed % 2**31)
         run = fit(network, sample, settings, seed=seed, checkpoint=self._state(settings))
