@@ -79,9 +79,11 @@ def _one_line(kind: type[BaseException], error: BaseException, _: object) -> Non
 
 
 def _workers(analysis: Analysis) -> "Workers":
-    from processors.workers import Workers  # noqa: PLC0415 - --help must be quick
+    from processors.progress import Watch  # noqa: PLC0415 - --help must be quick
+    from processors.workers import Workers  # noqa: PLC0415
+    from report import terminal  # noqa: PLC0415
 
-    return Workers(analysis.execution)
+    return Workers(analysis.execution, Watch(bar=terminal.events_bar))
 
 
 def _taking_flags(body: Callable[[Analysis, "Workers"], None], table: Flags = FLAGS) -> Callable[..., None]:
@@ -127,13 +129,25 @@ def _resolve(analysis: Analysis) -> dict[str, Any]:
     return resolve(analysis.fileset, {name: analysis.region(name).skims for name in analysis.regions})
 
 
-def _checked(analysis: Analysis, workers: "Workers") -> Any:
+def _look_first(
+    analysis: Analysis, workers: "Workers", *, scoring: bool, fileset: dict[str, Any] | None = None
+) -> list[Any]:
+    """Looks at a Dask cluster before it is given work, once; with a fileset, at one file of each dataset too."""
+    if analysis.execution.executor != "dask":
+        return []
+    from processors.readiness import one_file_each  # noqa: PLC0415 - only where Dask is used
+
+    return workers.look_first(output=analysis.output, inputs=one_file_each(fileset or {}), scoring=scoring)
+
+
+def _checked(analysis: Analysis, workers: "Workers", *, scoring: bool = False) -> Any:
     """Resolves and audits the fileset; what was looked at before comes from the cache."""
     from fileset.audit import AuditError, check  # noqa: PLC0415 - --help must be quick
     from processors.files import write_json  # noqa: PLC0415
     from report import terminal  # noqa: PLC0415
 
     output, fileset = analysis.output, _resolve(analysis)
+    _look_first(analysis, workers, scoring=scoring, fileset=fileset)
     with terminal.progress_bar("checking files") as tick:
         try:
             audit = check(
@@ -332,6 +346,7 @@ def _score(analysis: Analysis, workers: "Workers") -> None:
     from processors.stages.results import assemble  # noqa: PLC0415
     from processors.stages.score import score_region  # noqa: PLC0415
 
+    _look_first(analysis, workers, scoring=True)
     for name in analysis.regions:
         model_name = analysis.model_name
         score_region(
@@ -394,7 +409,7 @@ def _say_where(analysis: Analysis) -> None:
 
 
 def _check(analysis: Analysis, workers: "Workers") -> None:
-    audit = _checked(analysis, workers)
+    audit = _checked(analysis, workers, scoring=True)
     warnings = len(audit.of_severity("warning"))
     entries = sum(row["entries"] for row in audit.rows())
     where = analysis.output / "check.json"
@@ -402,8 +417,16 @@ def _check(analysis: Analysis, workers: "Workers") -> None:
 
 
 def _check_in_full(analysis: Analysis, workers: "Workers") -> None:
-    from report import terminal  # noqa: PLC0415 - --help must be quick
+    from processors.readiness import NotReadyError  # noqa: PLC0415 - --help must be quick
+    from report import terminal  # noqa: PLC0415
 
+    try:
+        looks = _look_first(analysis, workers, scoring=True, fileset=_resolve(analysis))
+    except NotReadyError as error:
+        terminal.looks_table(error.looks)
+        raise
+    if looks:
+        terminal.looks_table(looks)
     audit = _checked(analysis, workers)
     terminal.audit_table(audit.rows())
     for finding in audit.of_severity("note"):
@@ -431,7 +454,7 @@ def _stage(stage: str, analysis: Analysis, workers: "Workers", stages: dict[str,
 
     config = analysis.model_dump(mode="json")
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    with recorded(analysis.output, stage, config=config, command=command):
+    with recorded(analysis.output, stage, config=config, command=command, tally=workers.watch.tally):
         stages[stage][1](analysis, workers)
 
 
@@ -441,8 +464,8 @@ def _run(analysis: Analysis, workers: "Workers") -> None:
 
     for stage in _STAGES:
         _stage(stage, analysis, workers)
-    timings = read_json(analysis.output / "run.json")["timings"]
-    terminal.timing_table({stage: timings[stage] for stage in _STAGES})
+    done = read_json(analysis.output / "run.json")
+    terminal.timing_table({stage: done["timings"][stage] for stage in _STAGES}, done["stages"])
     _say_where(analysis)
 
 

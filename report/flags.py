@@ -43,6 +43,18 @@ FLAGS: Flags = {
         "execution.site",
         {"metavar": "NAME", "help": "of a cluster, such as local, coffea-casa, slurm"},
     ),
+    **{
+        f"--{option}": (f"execution.site_options.{option}", {"type": kind, "help": explained})
+        for option, kind, explained in (
+            ("cores", int, "of a job at the site"),
+            ("memory", str, "of a job, such as 3GB"),
+            ("walltime", str, "of a job, hh:mm:ss"),
+            ("image", str, "container image of workers"),
+            ("queue", str, "or partition of jobs"),
+            ("minimum", int, "workers kept at least"),
+            ("maximum", int, "workers asked for at most"),
+        )
+    },
     "--backend": (
         "execution.backend",
         {

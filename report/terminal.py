@@ -6,7 +6,7 @@ Bars and colours are for terminals only; a log gets a plain line now and then, a
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -14,13 +14,18 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
+if TYPE_CHECKING:
+    from report.sources import SourceTable
+
 __all__ = [
     "agreement_table",
     "audit_table",
     "events_bar",
+    "looks_table",
     "power_table",
     "progress_bar",
     "show_table",
+    "source_table",
     "timing_table",
     "yields_table",
 ]
@@ -131,11 +136,11 @@ def events_bar(title: str, before: int, total: int) -> Iterator[Advance]:
         yield advance
 
 
-def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on the terminal; the first column is text, the others are numbers."""
+def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> None:
+    """A table on the terminal; the first column, or as many as there are `texts`, are text, the others numbers."""
     table = Table(title=title, box=box.SIMPLE, title_justify="left")
     for position, name in enumerate(header):
-        table.add_column(name, justify="left" if position == 0 else "right", overflow="fold")
+        table.add_column(name, justify="left" if position < texts else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     # A log is read in a wide window; rich would take it for 80 columns.
@@ -163,6 +168,15 @@ def audit_table(rows: Sequence[Mapping[str, Any]]) -> None:
             for row in rows
         ],
     )
+
+
+def looks_table(looks: Sequence[Any]) -> None:
+    """What was seen of a Dask cluster: the rows of `processors.readiness.check_workers`."""
+    rows = [
+        (look.what, look.seen, "ok" if not look.failures else f"{len(look.failures)} missing")
+        for look in looks
+    ]
+    show_table("Cluster", ("what", "seen", ""), rows, texts=3)
 
 
 def agreement_table(region: str, result: Mapping[str, Any], *, rows: int = 6) -> None:
@@ -246,6 +260,13 @@ def power_table(region: str, result: Mapping[str, Any]) -> None:
         rows.append((signal["process"], _area(scores["score"]), best, _area(scores[best])))
     header = ("signal", "AUC of the score", "best single variable", "its AUC")
     show_table(f"Region {region}: power against held-out background", header, rows)
+
+
+def source_table(table: "SourceTable") -> None:
+    """The result in the form of the report or of the thesis, with what must be known to read it."""
+    show_table(table.title, table.header, table.rows)
+    for note in table.notes:
+        Console().print(f"note: {note}", highlight=False, soft_wrap=True)
 
 
 def timing_table(timings: Mapping[str, float], stages: Mapping[str, Mapping[str, Any]] | None = None) -> None:
