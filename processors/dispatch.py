@@ -89,6 +89,7 @@ class Fates:
     failed: dict[WorkItem, str] = field(default_factory=dict)
     lost: dict[WorkItem, str] = field(default_factory=dict)
     hopeless: set[WorkItem] = field(default_factory=set)
+    deserted: bool = False
 
     def settle(self, item: WorkItem, outcome: _Outcome) -> None:
         """A chunk that was tried."""
@@ -108,6 +109,7 @@ class Fates:
             "failed": self.failed,
             "lost": self.lost,
             "hopeless": self.hopeless,
+            "deserted": self.deserted,
         }, 0
 
     def give_up(self, item: WorkItem, cause: str) -> None:
@@ -134,7 +136,7 @@ class Watched(ExecutorBase):
 
         Returns:
             `out` (all results added up); `failed` and `lost`: chunk -> cause; `hopeless`: which of those that failed
-            are not worth another try; and 0, as coffea wants it.
+            are not worth another try; `deserted`: whether workers were waited for in vain; and 0, as coffea wants it.
         """
         with self.watch.over(self.desc, items) as advance:
             fates = Fates(advance, self.watch)
@@ -359,6 +361,7 @@ class _DaskRun:
             if any(worker.get("status") == "running" for worker in workers):
                 self.alive = now
         if now - self.alive > self.patience:
+            self.fates.deserted = True
             return f"no worker of the Dask scheduler {self.address} runs for {self.patience:g} s"
         return ""
 

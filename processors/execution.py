@@ -124,6 +124,8 @@ def run_chunks(
         undone = fates["failed"].keys() | fates["lost"].keys()
         gone = set(again) - undone
         left = [i for i in left if i not in gone and not (i in undone and is_done is not None and is_done(i))]
+        if fates["deserted"]:
+            break
     left.sort(key=lambda i: (i.dataset, i.filename, i.entrystart))
     return output, [Missing(i.dataset, i.filename, i.entrystart, i.entrystop, causes[i]) for i in left]
 

@@ -23,7 +23,7 @@ from processors.receipts import write_receipt
 from processors.regions import tally
 from processors.residuals import residual_histogram, residual_sums
 from processors.selection import SelectionProcessor, chunk_name
-from processors.shards import write_shard
+from processors.shards import check_whole, write_shard
 from processors.split import SPLIT_FRACTIONS, split_of
 from processors.weights import NOMINAL
 
@@ -185,15 +185,11 @@ class ScoreProcessor(ProcessorABC):
     Args:
         scoring: with which model.
         scales: dataset -> factor on its weights.
-        config_hashes: shard path -> hash of everything its scores depend on.
     """
 
-    def __init__(
-        self, scoring: Scoring, *, scales: Mapping[str, float], config_hashes: Mapping[str, str]
-    ) -> None:
+    def __init__(self, scoring: Scoring, *, scales: Mapping[str, float]) -> None:
         self.scoring = scoring
         self.scales = dict(scales)
-        self.config_hashes = dict(config_hashes)
 
     def process(self, events: ak.Array) -> dict[str, Any]:
         """One shard; its columns are read with Arrow, see `schema.ShardSchema`.
@@ -204,6 +200,7 @@ class ScoreProcessor(ProcessorABC):
         """
         begin = time.perf_counter()
         scoring, dataset = self.scoring, events.metadata["dataset"]
+        check_whole(Path(events.metadata["filename"]), events.metadata["checksum"])
         file = pq.ParquetFile(events.metadata["filename"])
         chunk = f"{dataset}/{Path(events.metadata['filename']).stem}"
         scorer = scoring.scorer()
@@ -222,7 +219,7 @@ class ScoreProcessor(ProcessorABC):
         )
         path = f"{chunk}.parquet"
         receipt = {
-            "config_hash": self.config_hashes[path],
+            "config_hash": events.metadata["config_hash"],
             "dataset": dataset,
             "source": {"file": path, "uuid": "", "start": 0, "stop": table.num_rows},
             "events_read": table.num_rows,

@@ -1,6 +1,8 @@
 """How the work is done changes nothing: executors, chunk sizes; and no chunk is lost without its name."""
 
 import json
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -10,9 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from coffea.nanoevents import BaseSchema
+from distributed import Client, LocalCluster
 
 from fileset.exceptions import FailureError, InputError
-from processors.execution import cause_of, work_items
+from processors.dispatch import DaskChunks, IterativeChunks, added_up
+from processors.execution import cause_of, run_chunks, work_items
 from processors.histograms import load_histograms
 from processors.settings import ExecutionSettings
 from processors.shards import read_manifest
@@ -146,6 +151,69 @@ def test_a_cluster_maps_in_order(cluster: Workers) -> None:
 def test_a_scheduler_without_dask_is_wrong_input() -> None:
     with pytest.raises(InputError, match="needs the executor dask, not futures"):
         Workers(ExecutionSettings(executor="futures", scheduler="tcp://127.0.0.1:1"))
+
+
+def count_events(events: Any) -> dict[str, Any]:
+    return {"events": {events.metadata["dataset"]: len(events.met_et)}}
+
+
+def test_results_that_nobody_writes_down_come_back_added_up(sample: Any, pool: Workers) -> None:
+    items = work_items(sample.fileset(37))
+    for executor in (IterativeChunks(), pool.executor("counting")):
+        output, missing = run_chunks(items, count_events, executor, schema=BaseSchema)
+        assert output == {"events": {"361106.Zee.2lep": 330, "392220.C1N2.2lep": 120, "data_A.2lep": 150}}
+        assert missing == []
+
+
+def test_a_chunk_that_fails_is_tried_twice_and_the_others_once(sample: Any, tmp_path: Path) -> None:
+    diary = tmp_path / "tried"  # coffea sends copies of what it is given
+
+    def fails_once_or_always(events: Any) -> dict[str, Any]:
+        chunk = f"{events.metadata['dataset']}_{events.metadata['entrystart']}"
+        with diary.open("a") as tried:
+            tried.write(f"{chunk}\n")
+        times = diary.read_text().split().count(chunk)
+        if chunk == "data_A.2lep_100" or (chunk == "361106.Zee.2lep_0" and times == 1):
+            message = "this one"
+            raise ValueError(message)
+        return count_events(events)
+
+    items = work_items(sample.fileset(100))
+    output, missing = run_chunks(items, fails_once_or_always, IterativeChunks(), schema=BaseSchema)
+    assert output is not None
+    assert output["events"] == {"361106.Zee.2lep": 330, "392220.C1N2.2lep": 120, "data_A.2lep": 100}
+    assert [(m.dataset, m.start, m.stop, m.cause) for m in missing] == [
+        ("data_A.2lep", 100, 150, "ValueError: this one")
+    ]
+    tried = Counter(diary.read_text().split())
+    assert len(tried) == len(items)
+    assert {chunk for chunk, times in tried.items() if times != 1} == {"data_A.2lep_100", "361106.Zee.2lep_0"}
+    assert max(tried.values()) == 2
+
+
+@pytest.mark.xdist_group("dask")
+def test_a_cluster_without_workers_is_waited_for_only_so_long(sample: Any) -> None:
+    with (
+        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as empty,
+        Client(empty) as client,
+    ):
+        executor = DaskChunks(client=client, patience=0.5)
+        output, missing = run_chunks(
+            work_items(sample.fileset(100)), count_events, executor, schema=BaseSchema
+        )
+    assert output is None
+    assert len(missing) == 8
+    assert all(re.match("no worker of the Dask scheduler .* runs for 0.5 s", m.cause) for m in missing)
+
+
+def test_sums_have_the_shape_of_one_tree_whoever_adds(pool: Workers) -> None:
+    """Floating-point sums depend on their order: 100 numbers of very different size."""
+    numbers = list(np.random.default_rng(1).lognormal(0, 20, 100))
+    here, there = (
+        added_up(executor, abs, numbers) for executor in (IterativeChunks(), pool.executor("adding"))
+    )
+    assert here == there
+    assert here != sum(numbers), "else the numbers would show nothing"
 
 
 def test_the_cause_is_the_innermost_reason_in_one_line() -> None:

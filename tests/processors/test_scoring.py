@@ -153,12 +153,65 @@ def test_a_second_run_scores_nothing_and_another_model_or_seed_scores_all(
     assert sum(scored) == 2 * rows
 
 
-@pytest.mark.parametrize("how", ["cut short", "garbled"])
+def test_a_changed_cross_section_of_one_sample_scores_that_sample_alone(
+    score: Callable[..., dict[str, Any]],
+    select: Callable[..., Any],
+    sample: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = score()
+    fileset = sample.fileset()
+    fileset["361106.Zee.2lep"]["metadata"]["norm"] *= 2
+    select(fileset, tmp_path)
+    scored: list[int] = []
+    original = LinearModel.score
+    monkeypatch.setattr(LinearModel, "score", lambda self, x: scored.append(len(x)) or original(self, x))
+    again = score()
+    assert sum(scored) == again["datasets"]["361106.Zee.2lep"]["rows"]
+    for one, other in zip(first["shards"], again["shards"], strict=True):
+        assert (one == other) == (one["dataset"] != "361106.Zee.2lep")
+
+
+def test_scoring_that_was_killed_goes_on_where_it_was(
+    score: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And ends as if nothing had happened."""
+    undisturbed = score()
+    directory = tmp_path / "scores" / "2L" / "linear"
+    for path in directory.rglob("*.*"):
+        path.unlink()
+    left = iter(range(3))
+    original = LinearModel.measures
+
+    def killed(self: LinearModel, features: np.ndarray) -> Iterator[Measured]:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return original(self, features)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LinearModel, "measures", killed)
+        with pytest.raises(KeyboardInterrupt):
+            score()
+    assert not (directory / "manifest.json").exists()
+    before = {path: path.stat().st_mtime_ns for path in directory.rglob("*.receipt.json")}
+    assert len(before) == 3
+    assert score() == undisturbed
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.parametrize("how", ["cut short", "garbled", "one bit"])
 def test_a_broken_shard_is_named(score: Callable[..., dict[str, Any]], tmp_path: Path, how: str) -> None:
     directory = tmp_path / "shards" / "2L"
     shard = directory / read_manifest(directory / "manifest.json")["shards"][0]["path"]
     content = shard.read_bytes()
-    shard.write_bytes(content[:-100] if how == "cut short" else content[:4] + bytes(len(content) - 4))
+    middle = len(content) // 2
+    damaged = {
+        "cut short": content[:-100],
+        "garbled": content[:4] + bytes(len(content) - 4),
+        "one bit": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+    }
+    shard.write_bytes(damaged[how])
     with pytest.raises(FailureError, match=shard.name):
         score()
 
