@@ -35,6 +35,7 @@ from report.numbers import count, duration, significant
 from report.pictures import Drawing, render
 from report.processes import processes_of
 from report.settings import ReportSettings
+from report.sources import source_table
 from report.style import Sample, luminosity_label, source_label
 from report.tables import (
     Table,
@@ -70,6 +71,7 @@ class _RegionView:
     family_table: Table | None
     process_table: Table | None
     scores_table: Table | None
+    source_table: Table | None
     background: Mapping[str, Any]
     has_signals: bool
     has_data: bool
@@ -225,6 +227,7 @@ def _region_view(region: Region, cuts: list[str], agreement: Mapping[str, Any]) 
         scores_table=scores_table(region.name, signals, processes, score_kinds)
         if signals and len(score_kinds) > 1
         else None,
+        source_table=_in_the_sources_form(region),
         background=region.evaluation.get("background") or {},
         has_signals="signal" in kinds,
         has_data="data" in kinds,
@@ -233,6 +236,19 @@ def _region_view(region: Region, cuts: list[str], agreement: Mapping[str, Any]) 
         glance=_glance(region, yields),
         by_family=len(signals) > region.settings.max_power_figures,
     )
+
+
+def _in_the_sources_form(region: Region) -> Table | None:
+    """The result as the report or the thesis gives it, where the model is one of theirs."""
+    if "signals" not in region.evaluation:
+        return None
+    expected = sum(
+        float(entry["sumw"]) for entry in region.datasets.values() if entry["kind"] == "background"
+    )
+    found = source_table(
+        region.name, region.evaluation, events=source_label(region.sample), background_sumw=expected
+    )
+    return found.on_page(region.name) if found is not None else None
 
 
 def _glance(region: Region, yields: Table) -> list[tuple[str, str]]:
@@ -419,4 +435,5 @@ def _tables(view: _RegionView) -> list[Table | None]:
         view.family_table,
         view.process_table,
         view.scores_table,
+        view.source_table,
     ]
