@@ -24,7 +24,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["arguments", "in_pairs", "machine", "peak_memory", "report", "timed"]
+__all__ = ["arguments", "in_pairs", "machine", "peak_memory", "report", "say", "timed"]
 
 RESULTS = Path("output") / "benchmarks"
 
@@ -65,6 +65,11 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor()
+
+
+def say(text: str) -> None:
+    """What is done now, for those who wait."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def timed(work: Callable[[], Any]) -> float:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from reporting import arguments, in_pairs, machine, peak_memory, report
+from reporting import arguments, in_pairs, machine, peak_memory, report, say
 from synthetic import EVENTS_PER_FILE, make_fileset
 
 REPOSITORY = Path(__file__).parents[1]
@@ -88,6 +88,7 @@ def main() -> None:
     points: list[dict[str, Any]] = []
 
     def rate(fileset: Path, workers: int) -> float:
+        say(f"selecting {fileset.stem.rpartition('-')[2]} events with {workers} workers")
         points.append(select(fileset, workers, *more))
         return float(points[-1]["events"] / points[-1]["working_seconds"])
 

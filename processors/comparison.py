@@ -41,7 +41,6 @@ class ComparisonProcessor(ProcessorABC):
         convention: of the matrix.
         scales: dataset -> factor on its weights.
         directory: of the receipts, writable from every worker.
-        config_hashes: chunk -> hash of everything its histograms depend on.
     """
 
     def __init__(
@@ -51,13 +50,11 @@ class ComparisonProcessor(ProcessorABC):
         convention: str,
         scales: Mapping[str, float],
         directory: Path,
-        config_hashes: Mapping[str, str],
     ) -> None:
         self.cells = list(cells)
         self.convention = convention
         self.scales = dict(scales)
         self.directory = directory
-        self.config_hashes = dict(config_hashes)
 
     def process(self, events: ak.Array) -> dict[str, Any]:
         """One shard.
@@ -75,7 +72,7 @@ class ComparisonProcessor(ProcessorABC):
             self.cells, self._batches(file, weight), dataset=dataset, convention=self.convention
         )
         receipt = {
-            "config_hash": self.config_hashes[chunk],
+            "config_hash": events.metadata["config_hash"],
             "dataset": dataset,
             "source": {"file": f"{chunk}.parquet", "uuid": "", "start": 0, "stop": len(weight)},
             "events_read": len(weight),

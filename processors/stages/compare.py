@@ -82,12 +82,10 @@ def _cells(
     if known.is_file() and cells.is_file() and read_json(known) == own:
         return load_cells(cells)
     _, histograms, missing = run_what_is_missing(
-        shard_chunks(manifest, shards),
+        shard_chunks(manifest, shards, hashes),
         hashes,
         directory,
-        ComparisonProcessor(
-            cells=names, convention=convention, scales=scales, directory=directory, config_hashes=hashes
-        ),
+        ComparisonProcessor(cells=names, convention=convention, scales=scales, directory=directory),
         workers.executor(f"comparing {manifest['region']}"),
         schema=ShardSchema,
         file_format="parquet",

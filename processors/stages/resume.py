@@ -145,8 +145,15 @@ def refuse(missing: Sequence[Missing], ledger_file: Path) -> None:
     raise FailureError(message)
 
 
-def shard_chunks(manifest: Mapping[str, Any], shards: Path) -> dict[str, WorkItem]:
-    """The shards of a manifest as chunks, by their names without ending."""
+def shard_chunks(manifest: Mapping[str, Any], shards: Path, hashes: Mapping[str, str]) -> dict[str, WorkItem]:
+    """The shards of a manifest as chunks, by their names without ending.
+
+    Args:
+        manifest: of the shards.
+        shards: directory of the manifest.
+        hashes: name -> hash of what its result depends on. Each chunk carries its own: a processor with those of all
+            chunks would be unpacked, with all of them, for every chunk.
+    """
     return {
         shard["path"].removesuffix(".parquet"): WorkItem(
             shard["dataset"],
@@ -158,6 +165,7 @@ def shard_chunks(manifest: Mapping[str, Any], shards: Path) -> dict[str, WorkIte
             {
                 "kind": manifest["datasets"][shard["dataset"]]["kind"],
                 "checksum": shard["checksum"],
+                "config_hash": hashes[shard["path"].removesuffix(".parquet")],
             },
         )
         for shard in manifest["shards"]

@@ -90,15 +90,16 @@ def score_region(
     )
     of_model = [checksum(model / "card.json"), seed, manifest["variables"], manifest["variations"]]
     hashes = {
-        shard["path"]: dependence([*of_model, shard["checksum"], scales[shard["dataset"]]])
+        shard["path"].removesuffix(".parquet"): dependence(
+            [*of_model, shard["checksum"], scales[shard["dataset"]]]
+        )
         for shard in manifest["shards"]
     }
-    chunks = shard_chunks(manifest, shards)
     receipts, histograms = _done(
         scoring,
-        chunks,
-        {chunk: hashes[f"{chunk}.parquet"] for chunk in chunks},
-        ScoreProcessor(scoring, scales=scales, config_hashes=hashes),
+        shard_chunks(manifest, shards, hashes),
+        hashes,
+        ScoreProcessor(scoring, scales=scales),
         workers,
         schema=ShardSchema,
         file_format="parquet",
@@ -180,31 +181,40 @@ def score_files(
         chunk_name(i.dataset, str(uuid.UUID(bytes=i.fileuuid)), i.entrystart, i.entrystop): i
         for i in work_items(fileset)
     }
+    selecting = SelectionProcessor(
+        name=name,
+        region=region,
+        weights=weights,
+        rmm=rmm,
+        shards=scoring.directory,
+        config_hashes=hashes,
+    )
     receipts, histograms = _done(
         scoring,
         chunks,
         {chunk: hashes[item.dataset] for chunk, item in chunks.items()},
-        EventScoreProcessor(
-            scoring,
-            SelectionProcessor(
-                name=name,
-                region=region,
-                weights=weights,
-                rmm=rmm,
-                shards=scoring.directory,
-                config_hashes=hashes,
-            ),
-            config_hashes=hashes,
-        ),
+        EventScoreProcessor(scoring, selecting, config_hashes=hashes),
         workers,
         schema=OpenDataSchema,
         known_missing=unreadable(fileset),
         timeout=workers.settings.timeout,
     )
+    manifest = _manifest_of_files(scoring, fileset, receipts, fingerprint([hashes, sorted(receipts)]), card)
+    return _written(scoring, manifest, histograms, workers, friends=friends)
+
+
+def _manifest_of_files(
+    scoring: Scoring,
+    fileset: Mapping[str, Any],
+    receipts: Mapping[str, Mapping[str, Any]],
+    config_hash: str,
+    card: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The manifest of scores of events, with what a manifest of scored shards has."""
     books = dataset_books(fileset, receipts)
-    scored = manifest_of(
-        name,
-        fingerprint([hashes, sorted(receipts)]),
+    return manifest_of(
+        scoring.region,
+        config_hash,
         books,
         receipts,
         dict.fromkeys(books, 1.0),
@@ -215,9 +225,8 @@ def score_files(
         model=scoring.name,
         scores=card.get("scores", ["mse"]),
         scored_shards=None,
-        seed=seed,
+        seed=scoring.seed,
     )
-    return _written(scoring, scored, histograms, workers, friends=friends)
 
 
 def _done(

@@ -104,13 +104,13 @@ def test_bytes_read_of_shards_are_all_of_them(
     select(sample.fileset(1000), tmp_path)
     directory = tmp_path / "shards" / "2L"
     manifest = read_manifest(directory / "manifest.json")
-    chunks = shard_chunks(manifest, directory)
+    hashes = {shard["path"].removesuffix(".parquet"): "now" for shard in manifest["shards"]}
+    chunks = shard_chunks(manifest, directory, hashes)
     processor = ComparisonProcessor(
         cells=manifest["features"]["rmm"],
         convention="thesis",
         scales=dict.fromkeys(manifest["datasets"], 1.0),
         directory=tmp_path / "comparison",
-        config_hashes=dict.fromkeys(chunks, ""),
     )
     with Workers(ExecutionSettings()) as workers:
         how = {"schema": BaseSchema, "file_format": "parquet"}
