@@ -162,9 +162,14 @@ def read_event(
 def remove_strays(directory: Path, listed: set[Path]) -> None:
     """Deletes shards, and their receipts, that a finished stage does not list (other chunks or configurations).
 
-    Whoever reads the directory without the manifest must not count events twice.
+    Whoever reads the directory without the manifest must not count events twice. What killed processes have left half
+    written goes too.
     """
     for path in directory.glob("*/*.parquet"):
-        if path not in listed:
-            path.unlink()
-            path.with_name(path.name.removesuffix(".parquet") + ".receipt.json").unlink(missing_ok=True)
+        if path.name.startswith(".") or path in listed:
+            continue
+        path.unlink()
+        path.with_name(path.name.removesuffix(".parquet") + ".receipt.json").unlink(missing_ok=True)
+    for pattern in ("*/.*.parquet.*", "*/.*.json.*"):
+        for path in directory.glob(pattern):
+            path.unlink(missing_ok=True)
