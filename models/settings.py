@@ -65,8 +65,8 @@ class TrainingSettings(Settings):
     )
     weighting: Weighting = Field(
         default="physical",
-        description="event weights in loss and scaler: physical, their square root, or one per event; a negative weight "
-        "w counts |w| times the sum of w over that of |w| of its dataset, so that every process keeps its share",
+        description="event weights in loss and scaler: physical, their square root, or one per event; a negative "
+        "weight w counts |w| times the sum of w over that of |w| of its dataset, so that every process keeps its share",
     )
     learning_rate: float = Field(default=3.0e-3, gt=0, description="learning rate of Adam")
     learning_rate_schedule: Literal["constant", "cosine", "plateau"] = Field(
