@@ -5,6 +5,7 @@ directory of this hash, so that a search that was killed goes on, and one that w
 """
 
 import logging
+import os
 import shutil
 import socket
 import time
@@ -82,6 +83,7 @@ def search(
     identity = checksum_of_json(
         {
             "format": SEARCH_FORMAT,
+            "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),  # whose random numbers are its own
             "search": settings.model_dump(mode="json"),
             "trained": training_hash(content, columns=columns, settings=training, seed=seed),
         }

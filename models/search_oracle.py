@@ -23,6 +23,7 @@ from keras_tuner.engine.base_tuner import BaseTuner
 from keras_tuner.engine.trial import Trial
 from keras_tuner.errors import FailedTrialError
 from keras_tuner.oracles import HyperbandOracle
+from keras_tuner.src import config as keras_tuner_config
 from keras_tuner.src import protos
 from keras_tuner.src.distribute import oracle_client
 from keras_tuner.src.distribute.oracle_chief import OracleServicer
@@ -32,6 +33,9 @@ from models.settings import SearchSettings
 from processors.files import read_json, write_json
 
 __all__ = ["OBJECTIVE", "StoredHyperband", "TrialWorker", "served", "worker_of"]
+
+# A trial that fails is a line of the leaderboard, with its cause, and no traceback on the screen.
+keras_tuner_config.DEBUG = False
 
 OBJECTIVE = "criterion"
 
