@@ -36,6 +36,7 @@ types: setup-test
 
 unit: setup-test
 	$(BIN)/pytest -n 2 --dist loadgroup
+	KERAS_BACKEND=jax $(BIN)/pytest -n 2 --dist loadgroup tests/models
 
 docs: setup-test
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs output/docs

@@ -16,11 +16,8 @@
 Exit status: 0 done, 1 failed, 2 the input is wrong.
 """
 
-import difflib
 import importlib.metadata
 import json
-import logging
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -29,11 +26,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fileset.configuration import commented_yaml, origins_of, read_configuration
+from fileset.configuration import commented_yaml, origins_of
 from fileset.exceptions import FailureError, InputError
 from fileset.settings import FilesetSettings
 from report.analysis import Analysis
-from report.flags import FLAGS, SIMULATION_FLAGS, VALIDATION_FLAGS, Flags
+from report.command_line import Verbs, taking_flags
+from report.flags import SIMULATION_FLAGS, VALIDATION_FLAGS
 
 if TYPE_CHECKING:
     from processors.workers import Workers
@@ -41,83 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Analysis", "main"]
 
 
-class _Verbs(click.Group):
-    """Suggests the right verb for a wrong one."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0] if args else ""
-        if name not in self.commands and not name.startswith("-"):
-            near = difflib.get_close_matches(name, self.commands, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"verbs are {', '.join(self.commands)}"
-            ctx.fail(f"no verb {name!r}: {hint}")
-        return super().resolve_command(ctx, args)
-
-
 def _say(text: str = "") -> None:
     click.echo(text)
-
-
-def _set_up_logging(*, debug: bool) -> None:
-    """What libraries say goes through logging; only with --debug is all of it shown."""
-    logging.basicConfig(
-        level=logging.INFO if debug else logging.ERROR, format="%(message)s", stream=sys.stderr
-    )
-    logging.captureWarnings(True)
-    for room in ("fileset", "processors", "models", "report"):
-        logging.getLogger(room).setLevel(logging.DEBUG if debug else logging.INFO)
-    if not debug:
-        logging.getLogger("matplotlib").setLevel(logging.ERROR)
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        sys.excepthook = _one_line
-
-
-def _one_line(kind: type[BaseException], error: BaseException, _: object) -> None:
-    """An error that nobody foresaw, without its traceback."""
-    click.secho(f"error: {kind.__name__}: {error} (--debug tells more)", fg="red", err=True)
-
-
-def _workers(analysis: Analysis) -> "Workers":
-    from processors.progress import Watch  # noqa: PLC0415 - --help must be quick
-    from processors.workers import Workers  # noqa: PLC0415
-    from report import terminal  # noqa: PLC0415
-
-    return Workers(analysis.execution, Watch(bar=terminal.events_bar))
-
-
-def _taking_flags(body: Callable[[Analysis, "Workers"], None], table: Flags = FLAGS) -> Callable[..., None]:
-    """Turns a function of an Analysis into a click command body with the flags of a table."""
-
-    def command(config: Path | None, debug: bool, **flags: Any) -> None:
-        _set_up_logging(debug=debug)
-        try:
-            given = {
-                setting: list(value) if isinstance(value, tuple) else value
-                for flag, (setting, _) in table.items()
-                if (value := flags[flag.removeprefix("--").replace("-", "_")]) is not None
-                and value is not False
-                and value != ()
-            }
-            analysis = read_configuration(Analysis, config, given)
-            click.get_current_context().obj = config, given
-            for region in analysis.regions:
-                analysis.region(region)
-            with _workers(analysis) as workers:
-                body(analysis, workers)
-        except (InputError, FailureError, OSError) as error:
-            if debug:
-                raise
-            text = f"{type(error).__name__}: {error}" if isinstance(error, OSError) else str(error)
-            click.secho(f"error: {text}", fg="red", err=True)
-            sys.exit(2 if isinstance(error, InputError) else 1)
-
-    for flag, (_, how) in reversed(table.items()):
-        command = click.option(flag, default=None, **how)(command)
-    command = click.option("--debug", is_flag=True, help="show tracebacks and every message")(command)
-    return click.option(
-        "--config", type=click.Path(path_type=Path), help="configuration file; `config init` writes one"
-    )(command)
 
 
 # --- the stages ------------------------------------------------------------------------------------------------------
@@ -342,24 +265,63 @@ def _train(analysis: Analysis, workers: "Workers") -> None:
             click.secho(f"{bundle} has collapsed: it is no better than predicting the mean", fg="yellow")
 
 
+def _bundles(analysis: Analysis) -> dict[str, Path]:
+    """Region -> the bundle that scores its events."""
+    from models.bundle import read_card  # noqa: PLC0415 - --help must be quick
+
+    given = analysis.scoring.model
+    if given is not None:
+        return {str(read_card(given)["region"]): given}
+    return {name: analysis.output / "models" / name / analysis.model_name for name in analysis.regions}
+
+
 def _score(analysis: Analysis, workers: "Workers") -> None:
-    from processors.stages.results import assemble  # noqa: PLC0415
+    from processors.stages.results import assemble  # noqa: PLC0415 - --help must be quick
     from processors.stages.score import score_region  # noqa: PLC0415
 
+    bundles = _bundles(analysis)
+    if analysis.scoring.model is not None:
+        _score_files(analysis.model_copy(update={"regions": tuple(bundles)}), workers)
+        return
     _look_first(analysis, workers, scoring=True)
-    for name in analysis.regions:
-        model_name = analysis.model_name
+    for name, bundle in bundles.items():
         score_region(
             name=name,
             region=analysis.region(name),
-            model=analysis.output / "models" / name / model_name,
-            model_name=model_name,
+            model=bundle,
+            model_name=bundle.name,
             loader="models.bundle:load_model",
             seed=analysis.seed,
             workers=workers,
             output=analysis.output,
+            friends=analysis.scoring.friends,
         )
     assemble(analysis.output, analysis.regions)
+
+
+def _score_files(analysis: Analysis, workers: "Workers") -> None:
+    """Events of the files are selected and scored in one pass by a bundle that came from elsewhere."""
+    from fileset.coffea_forms import with_steps  # noqa: PLC0415 - --help must be quick
+    from processors.stages.score import score_files  # noqa: PLC0415
+
+    audit = _checked(analysis, workers, scoring=True)
+    fileset = with_steps(audit.fileset, analysis.execution.chunksize, audit.clusters)
+    for name, bundle in _bundles(analysis).items():
+        scored = score_files(
+            _of_region(fileset, name),
+            name=name,
+            region=analysis.region(name),
+            weights=analysis.weights,
+            rmm=analysis.rmm,
+            model=bundle,
+            loader="models.bundle:load_model",
+            seed=None,
+            workers=workers,
+            output=analysis.output,
+            friends=analysis.scoring.friends,
+        )
+        rows = sum(shard["rows"] for shard in scored["shards"])
+        _say(f"{rows:,} events scored: {analysis.output / 'scores' / name / scored['model']}")
 
 
 def _evaluate(analysis: Analysis, workers: "Workers") -> None:
@@ -367,29 +329,46 @@ def _evaluate(analysis: Analysis, workers: "Workers") -> None:
     from models.evaluation import evaluate  # noqa: PLC0415
     from models.workspace import histfactory_workspace  # noqa: PLC0415
     from processors.files import write_json  # noqa: PLC0415
-    from processors.histograms import load_histograms  # noqa: PLC0415
+    from processors.histograms import left_for_search, load_histograms  # noqa: PLC0415
     from processors.shards import read_manifest  # noqa: PLC0415
-    from report import terminal  # noqa: PLC0415
 
-    model_name = analysis.model_name
     regions = {}
-    for name in analysis.regions:
-        scores = analysis.output / "scores" / name / model_name
-        card = read_card(analysis.output / "models" / name / model_name)
+    for name, bundle in _bundles(analysis).items():
+        card = read_card(bundle)
+        scores = analysis.output / "scores" / name / card["name"]
         regions[name] = evaluate(scores / "manifest.json", card=card)
+        datasets = read_manifest(scores / "manifest.json", stage="score")["datasets"]
         workspace = histfactory_workspace(
-            load_histograms(scores / "histograms.json")[f"{name}/score/{model_name}"],
-            read_manifest(scores / "manifest.json", stage="score")["datasets"],
+            load_histograms(scores / "histograms.json")[f"{name}/score/{card['name']}"],
+            datasets,
             region=name,
             blinded=analysis.report.blinds(name) or analysis.report.score_limit is not None,
+            searched=left_for_search(card),
         )
         if workspace is not None:
             write_json(analysis.output / "workspaces" / f"{name}.json", workspace)
-        if regions[name]["signals"]:
-            terminal.power_table(name, regions[name])
-        else:
-            _say(f"Region {name}: the fileset has no signal samples, so there is no power to tell")
+        _show_power(name, regions[name], datasets)
     write_json(analysis.output / "evaluate.json", {"format": 1, "regions": regions})
+
+
+def _show_power(region: str, result: dict[str, Any], datasets: dict[str, Any]) -> None:
+    from report import terminal  # noqa: PLC0415 - --help must be quick
+    from report.sources import source_table  # noqa: PLC0415
+    from report.style import SOURCES  # noqa: PLC0415
+
+    if not result["signals"]:
+        _say(f"Region {region}: the fileset has no signal samples, so there is no power to tell")
+        return
+    terminal.power_table(region, result)
+    background = [book for book in datasets.values() if book["kind"] == "background"]
+    table = source_table(
+        region,
+        result,
+        events=SOURCES.get(background[0]["sample"], background[0]["sample"]),
+        background_sumw=sum(book["sumw"] * book["scale"] for book in background),
+    )
+    if table is not None:
+        terminal.source_table(table)
 
 
 def _report(analysis: Analysis, workers: "Workers") -> None:
@@ -472,7 +451,7 @@ def _run(analysis: Analysis, workers: "Workers") -> None:
 # --- the command line ------------------------------------------------------------------------------------------------
 
 
-@click.group(cls=_Verbs, invoke_without_command=True, help=__doc__.replace("\n    ", "\n\b\n    ", 1))
+@click.group(cls=Verbs, invoke_without_command=True, help=__doc__.replace("\n    ", "\n\b\n    ", 1))
 @click.version_option(importlib.metadata.version("collider-anomalies"))
 @click.pass_context
 def main(context: click.Context) -> None:  # noqa: D103 - its help is the module's
@@ -482,24 +461,22 @@ def main(context: click.Context) -> None:  # noqa: D103 - its help is the module
 
 for _name, (_summary, _) in _STAGES.items():
     _example = f"Example: run_analysis.py {_name} --fileset demo --region 2L --output output/demo"
-    main.command(_name, help=f"{_summary}\n\n{_example}")(
-        _taking_flags(partial(_stage, _name, stages=_VERBS))
-    )
+    main.command(_name, help=f"{_summary}\n\n{_example}")(taking_flags(partial(_stage, _name, stages=_VERBS)))
 
 main.command(
     "simulate",
     help="Make a sample in the release's layout with Pythia 8.\n\n"
     "Example: run_analysis.py simulate --process Zee --events 10000 --executor futures --output sample",
-)(_taking_flags(_simulate, SIMULATION_FLAGS))
+)(taking_flags(_simulate, SIMULATION_FLAGS))
 
 main.command(
     "validate",
     help="Does simulation look like data? Z peak, b-tagging, leptons, jets, missing momentum on one page.\n\n"
     "Example: run_analysis.py validate --fileset demo --reference open-data/4lep --output output/validation",
-)(_taking_flags(_validate, VALIDATION_FLAGS))
+)(taking_flags(_validate, VALIDATION_FLAGS))
 
 main.command("run", help="All stages in turn.\n\nExample: run_analysis.py run --fileset demo --region 2L")(
-    _taking_flags(_run)
+    taking_flags(_run)
 )
 
 
@@ -513,7 +490,7 @@ def config() -> None:
     help="Print what is in force, and where each value comes from.\n\n"
     "Example: run_analysis.py config show --config my.yaml --preset report-minmax",
 )
-@_taking_flags
+@taking_flags
 def config_show(analysis: Analysis, workers: "Workers") -> None:
     """Print what is in force, and where each value comes from."""
     path, given = click.get_current_context().obj

@@ -22,6 +22,7 @@ __all__ = [
     "LeptonSettings",
     "RMMSettings",
     "RegionSettings",
+    "ScoringSettings",
     "SiteSettings",
     "WeightSettings",
 ]
@@ -182,6 +183,20 @@ class ComparisonSettings(Settings):
     )
     max_deviation: float | None = Field(
         default=None, gt=0, description="inputs that deviate by more standard errors in any bin are dropped"
+    )
+
+
+class ScoringSettings(Settings):
+    """How events are scored."""
+
+    model: Path | None = Field(
+        default=None,
+        description="bundle that scores the events of the files directly, without shards; null scores the shards "
+        "with the model that `train` wrote",
+    )
+    friends: bool = Field(
+        default=True,
+        description="write ROOT trees of scores too, friends of the input by run and event number",
     )
 
 

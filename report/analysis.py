@@ -20,6 +20,7 @@ from processors.settings import (
     ExecutionSettings,
     RegionSettings,
     RMMSettings,
+    ScoringSettings,
     WeightSettings,
 )
 from report.settings import ReportSettings
@@ -63,6 +64,7 @@ class Analysis(Settings):
     training: TrainingSettings = Field(
         default_factory=TrainingSettings, description="the network and its training"
     )
+    scoring: ScoringSettings = Field(default=ScoringSettings(), description="the scores of events")
     report: ReportSettings = Field(default=ReportSettings(), description="the page")
 
     @field_validator("regions")

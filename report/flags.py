@@ -29,6 +29,10 @@ FLAGS: Flags = {
         {"type": click.Choice(get_args(FeatureSet)), "help": "what the model sees [as the preset]"},
     ),
     "--preset": ("training.preset", {"metavar": "NAME", "help": f"experiment: {', '.join(PRESETS)}"}),
+    "--model": (
+        "scoring.model",
+        {"type": click.Path(path_type=Path), "help": "bundle that scores events without shards"},
+    ),
     "--output": ("output", {"type": click.Path(path_type=Path), "help": "directory written to [output]"}),
     "--executor": (
         "execution.executor",
@@ -69,6 +73,11 @@ FLAGS: Flags = {
     "--chunksize": ("execution.chunksize", {"type": int, "help": "events in a chunk [100000]"}),
     "--seed": ("seed", {"type": int, "help": "of split and training [1]"}),
     "--strict": ("strict", {"is_flag": True, "help": "warnings of the audit are fatal"}),
+    "--train-on": (
+        "training.train_on",
+        {"type": click.Choice(["simulation", "data"]), "help": "what the model learns [simulation]"},
+    ),
+    "--data-fraction": ("training.data_fraction", {"type": float, "help": "of data that is trained on"}),
     "--fail-on-collapse": (
         "training.fail_on_collapse",
         {"is_flag": True, "help": "a model no better than the mean is an error"},

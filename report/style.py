@@ -18,6 +18,7 @@ __all__ = [
     "INK",
     "LOOK",
     "MUTED",
+    "SOURCES",
     "Sample",
     "luminosity_label",
     "new_figure",
@@ -69,7 +70,7 @@ LOOK: dict[Any, Any] = {
     "pdf.compression": 6,
 }
 
-_SOURCES = {
+SOURCES = {
     "demo-simulation": "Pythia 8 simulation, pseudo-data",
     "atlas-open-data": "ATLAS Open Data, for educational use",
 }
@@ -123,7 +124,7 @@ def luminosity_label(lumi_pb: float | None) -> str:
 
 def source_label(sample: Sample) -> str:
     """Write where the events come from."""
-    return _SOURCES.get(sample.kind, sample.kind)
+    return SOURCES.get(sample.kind, sample.kind)
 
 
 def stamp(ax: Axes, sample: Sample, *, subtitle: str = "") -> None:
