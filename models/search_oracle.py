@@ -94,16 +94,18 @@ class StoredHyperband(HyperbandOracle):
         if known:
             self.reload()
             # What was running is done again; KerasTuner takes a trial that had just ended for running.
-            self._retry_queue = [number for number in self._retry_queue if number not in self.end_order]
+            for number in {*self._retry_queue} & {*self.end_order}:
+                self._retry_queue.remove(number)
 
     @property
     def n_trials(self) -> int:
         """Number of trials of all sweeps."""
-        return int(self.hyperband_iterations) * sum(
+        sizes = (
             self._get_size(bracket, place)
             for bracket in range(self._get_num_brackets())
             for place in range(self._get_num_rounds(bracket))
         )
+        return int(self.hyperband_iterations * sum(sizes))
 
     @property
     def most_at_once(self) -> int:

@@ -213,7 +213,9 @@ def _error_scale(label: str, errors: Sequence[float]) -> _Scale:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:.3g}"
+    if isinstance(value, str):
+        return value
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.3g}"
 
 
 def _draw_axis(ax: Axes, row: int, scale: _Scale) -> None:
