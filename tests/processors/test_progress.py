@@ -1,5 +1,7 @@
 """What is seen while chunks are done is the same for every executor: each event once, and none that was done before."""
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,3 +132,27 @@ def test_a_stage_is_told_its_own_part_of_the_tally() -> None:
     earlier = Tally(chunks=2, events=200, bytes_read=10)
     later = Tally(chunks=5, events=450, bytes_read=30, events_before=7)
     assert later.since(earlier) == Tally(chunks=3, events=250, bytes_read=20, events_before=7)
+
+
+def test_a_chunk_leaves_nothing_behind_that_refers_to_itself() -> None:
+    class Events:
+        def __init__(self) -> None:
+            self.itself = self
+
+    left = []
+
+    def chunk(_: WorkItem) -> None:
+        left.append(weakref.ref(Events()))
+        if len(left) == 2:
+            raise OSError("basket")  # noqa: EM101 - stands for a chunk
+
+    item = WorkItem("Zee", "nowhere.root", "mini", 0, 10, b"")
+    gc.disable()
+    try:
+        metered(chunk, item)
+        with pytest.raises(OSError, match="basket"):
+            metered(chunk, item)
+        assert [events() for events in left] == [None, None]
+        assert gc.get_freeze_count() == 0
+    finally:
+        gc.enable()
