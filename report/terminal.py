@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -101,12 +101,13 @@ def progress_bar(
         yield log.update
         log.end()
         return
+    # Where there is little room, the bar gets shorter and nothing is broken into lines.
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
         BarColumn(),
-        _Count(),
+        _Count(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[remark]}"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
     )
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(title, total=None, completed=before, remark="", unit=unit)

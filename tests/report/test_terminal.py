@@ -1,6 +1,7 @@
 """What a person sees while it runs: bars on a terminal; in a log plain lines, now and then, without any colour."""
 
 import re
+import time
 
 import pytest
 
@@ -102,3 +103,18 @@ def test_the_table_of_times_says_what_was_read(capsys: pytest.CaptureFixture[str
     assert ["train", "30.0"] in rows
     assert ["score", "2.0"] in rows
     assert ["total", "42.0"] in rows
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_bar_fits_into_eighty_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with events_bar("selecting 2L", 0, 10_000_000) as advance:
+        time.sleep(0.01)  # rates of nothing are long numbers
+        advance(3000)
+        time.sleep(0.01)
+        advance(9_997_000)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    lines = [line for line in re.split(r"[\r\n]", shown) if line.strip()]
+    assert all("selecting 2L" in line and len(line) <= 80 for line in lines)
