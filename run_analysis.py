@@ -7,10 +7,11 @@
     select     events -> shards, histograms and cutflow
     compare    shards -> data against simulation, and which inputs may be trained on
     train      shards -> a model of the Standard Model
+    tune       shards -> the best of many models
     score      shards and model -> a score for every event
     evaluate   scores -> what each signal's power is, beside single variables
     report     everything -> one page to look at
-    run        all of these but simulate and validate
+    run        all of these but simulate, validate and tune
     config     show or write the configuration
 
 Exit status: 0 done, 1 failed, 2 the input is wrong.
@@ -31,7 +32,7 @@ from fileset.exceptions import FailureError, InputError
 from fileset.settings import FilesetSettings
 from report.analysis import Analysis
 from report.command_line import Verbs, taking_flags
-from report.flags import SIMULATION_FLAGS, VALIDATION_FLAGS
+from report.flags import SEARCH_FLAGS, SIMULATION_FLAGS, VALIDATION_FLAGS
 
 if TYPE_CHECKING:
     from processors.workers import Workers
@@ -76,6 +77,7 @@ def _checked(analysis: Analysis, workers: "Workers", *, scoring: bool = False) -
             audit = check(
                 fileset,
                 strict=analysis.strict,
+                allow_missing=analysis.allow_missing,
                 checksums=analysis.fileset.checksums,
                 photons=analysis.rmm.write and analysis.rmm.photons > 0,
                 cache=output / "audit-cache.json",
@@ -265,11 +267,44 @@ def _train(analysis: Analysis, workers: "Workers") -> None:
             click.secho(f"{bundle} has collapsed: it is no better than predicting the mean", fg="yellow")
 
 
+def _tune(analysis: Analysis, workers: "Workers") -> None:
+    from models.search import search, train_winner  # noqa: PLC0415 - --help must be quick
+    from processors.files import read_json  # noqa: PLC0415
+    from report import terminal  # noqa: PLC0415
+    from report.search import leaderboard_table  # noqa: PLC0415
+
+    _look_first(analysis, workers, scoring=True)
+    for name in analysis.regions:
+        manifest = analysis.output / "shards" / name / "manifest.json"
+        with terminal.progress_bar(f"searching {name}") as tick:
+            path = search(
+                manifest,
+                features=analysis.feature_set,
+                settings=analysis.search,
+                training=analysis.training,
+                seed=analysis.seed,
+                output=analysis.output,
+                workers=workers,
+                progress=tick,
+            )
+        leaderboard_table(read_json(path))
+        with terminal.progress_bar(f"training the winner {name}") as tick:
+            bundle = train_winner(
+                path,
+                manifest,
+                training=analysis.training,
+                output=analysis.output,
+                progress=partial(_tick_epoch, tick),
+            )
+        _say(f"model    {bundle}: score --model {bundle.name}")
+        _say(f"settings {path.with_name('best.yaml')}: train --config trains it again")
+
+
 def _bundles(analysis: Analysis) -> dict[str, Path]:
     """Region -> the bundle that scores its events."""
     from models.bundle import read_card  # noqa: PLC0415 - --help must be quick
 
-    given = analysis.scoring.model
+    given = analysis.scoring.bundle
     if given is not None:
         return {str(read_card(given)["region"]): given}
     return {name: analysis.output / "models" / name / analysis.model_name for name in analysis.regions}
@@ -280,7 +315,7 @@ def _score(analysis: Analysis, workers: "Workers") -> None:
     from processors.stages.score import score_region  # noqa: PLC0415
 
     bundles = _bundles(analysis)
-    if analysis.scoring.model is not None:
+    if analysis.scoring.bundle is not None:
         _score_files(analysis.model_copy(update={"regions": tuple(bundles)}), workers)
         return
     _look_first(analysis, workers, scoring=True)
@@ -462,6 +497,12 @@ def main(context: click.Context) -> None:  # noqa: D103 - its help is the module
 for _name, (_summary, _) in _STAGES.items():
     _example = f"Example: run_analysis.py {_name} --fileset demo --region 2L --output output/demo"
     main.command(_name, help=f"{_summary}\n\n{_example}")(taking_flags(partial(_stage, _name, stages=_VERBS)))
+
+main.command(
+    "tune",
+    help="Search for better training settings with Hyperband, and train the best.\n\n"
+    "Example: run_analysis.py tune --region 2L --space wide --executor dask --output output/demo",
+)(taking_flags(partial(_stage, "tune", stages={"tune": ("", _tune)}), SEARCH_FLAGS))
 
 main.command(
     "simulate",

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from fileset.exceptions import FailureError, InputError
 from models import backend
-from models.bundle import BUNDLE_FORMAT, AnomalyModel, checksum_of_json, verified_card, write_bundle
+from models.bundle import (
+    BUNDLE_FORMAT,
+    AnomalyModel,
+    checksum_of_json,
+    read_card,
+    verified_card,
+    write_bundle,
+)
 from models.checkpoints import Checkpoint
 from models.efficiency import EFFICIENCIES, MIN_EFFECTIVE, UpperTail
 from models.fitting import Fit, Progress, fit
@@ -86,6 +93,7 @@ def train(
         identity = checksum_of_json([identity, origin])
     card = _reusable(directory, identity)
     if card is None:
+        _spare_another_origin(directory, origin)
         card = _train(
             manifest,
             content,
@@ -180,6 +188,21 @@ def _reusable(directory: Path, identity: str) -> dict[str, Any] | None:
     except (InputError, FailureError):
         return None
     return card if card.get("hash") == identity else None
+
+
+def _spare_another_origin(directory: Path, origin: dict[str, str] | None) -> None:
+    """Looks that the winner of a search is not written over by a training of its name.
+
+    Raises:
+        InputError: it would be.
+    """
+    try:
+        found = read_card(directory).get("origin", {})
+    except (InputError, FailureError):
+        return
+    if found and not origin:
+        msg = f"{directory} is the winner of a search: score and evaluate it as it is, or train under another name"
+        raise InputError(msg)
 
 
 def _train(

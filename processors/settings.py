@@ -189,10 +189,10 @@ class ComparisonSettings(Settings):
 class ScoringSettings(Settings):
     """How events are scored."""
 
-    model: Path | None = Field(
+    bundle: Path | None = Field(
         default=None,
-        description="bundle that scores the events of the files directly, without shards; null scores the shards "
-        "with the model that `train` wrote",
+        description="model from elsewhere that scores the events of the files directly, without shards; null scores "
+        "the shards with the model that `train` wrote",
     )
     friends: bool = Field(
         default=True,

@@ -13,7 +13,7 @@ from fileset.exceptions import InputError
 from fileset.settings import FilesetSettings, Settings
 from fileset.simulation.settings import SimulationSettings
 from models.presets import PRESET_FEATURES, FeatureSet
-from models.settings import TrainingSettings
+from models.settings import SearchSettings, TrainingSettings
 from processors.settings import (
     REGIONS,
     ComparisonSettings,
@@ -36,6 +36,9 @@ class Analysis(Settings):
     features: FeatureSet | None = Field(
         default=None,
         description="what the model sees: table, reduced or rmm; null is what the preset was made for",
+    )
+    model: str | None = Field(
+        default=None, description="name of the model that is trained and scores; null is <preset>-<features>"
     )
     reference: Path | None = Field(
         default=None,
@@ -64,6 +67,9 @@ class Analysis(Settings):
     training: TrainingSettings = Field(
         default_factory=TrainingSettings, description="the network and its training"
     )
+    search: SearchSettings = Field(
+        default=SearchSettings(), description="how `tune` searches for better settings"
+    )
     scoring: ScoringSettings = Field(default=ScoringSettings(), description="the scores of events")
     report: ReportSettings = Field(default=ReportSettings(), description="the page")
 
@@ -86,8 +92,8 @@ class Analysis(Settings):
 
     @property
     def model_name(self) -> str:
-        """Name of the model that these settings train."""
-        return f"{self.training.preset}-{self.feature_set}"
+        """Name of the model that is trained and scores."""
+        return self.model or f"{self.training.preset}-{self.feature_set}"
 
     def region(self, name: str) -> RegionSettings:
         """The cuts of a region.

@@ -6,8 +6,9 @@ from typing import Any, TypeAlias, get_args
 import click
 
 from models.presets import PRESETS, FeatureSet
+from models.settings import SpaceName
 
-__all__ = ["FLAGS", "SIMULATION_FLAGS", "VALIDATION_FLAGS", "Flags"]
+__all__ = ["FLAGS", "SEARCH_FLAGS", "SIMULATION_FLAGS", "VALIDATION_FLAGS", "Flags"]
 
 Flags: TypeAlias = dict[str, tuple[str, dict[str, Any]]]
 
@@ -29,9 +30,10 @@ FLAGS: Flags = {
         {"type": click.Choice(get_args(FeatureSet)), "help": "what the model sees [as the preset]"},
     ),
     "--preset": ("training.preset", {"metavar": "NAME", "help": f"experiment: {', '.join(PRESETS)}"}),
-    "--model": (
-        "scoring.model",
-        {"type": click.Path(path_type=Path), "help": "bundle that scores events without shards"},
+    "--model": ("model", {"metavar": "NAME", "help": "name of the model [PRESET-FEATURES]"}),
+    "--bundle": (
+        "scoring.bundle",
+        {"type": click.Path(path_type=Path), "help": "model from elsewhere: scores events without shards"},
     ),
     "--output": ("output", {"type": click.Path(path_type=Path), "help": "directory written to [output]"}),
     "--executor": (
@@ -83,6 +85,16 @@ FLAGS: Flags = {
         {"is_flag": True, "help": "a model no better than the mean is an error"},
     ),
     "--allow-missing": ("allow_missing", {"is_flag": True, "help": "scale incomplete simulation up"}),
+}
+
+# What tune takes beside them.
+SEARCH_FLAGS: Flags = {
+    "--space": (
+        "search.space",
+        {"type": click.Choice(get_args(SpaceName)), "help": "networks that are tried [report]"},
+    ),
+    "--max-epochs": ("search.max_epochs", {"type": int, "help": "epochs of the trials that survive [15]"}),
+    **FLAGS,
 }
 
 # The same for simulate, which reads no events.

@@ -17,6 +17,7 @@ from report.pictures import Drawing
 from report.power import SCORE, auc_overview, draw_shapes, roc, score_shapes, signal_name
 from report.processes import Floats, Process, choose_signals, processes_of
 from report.residuals import draw_error_shares, error_shares, shares_to_dict
+from report.search import search_drawing
 from report.settings import ReportSettings
 from report.stacks import draw_stack, stack_contents
 from report.style import Sample
@@ -67,6 +68,7 @@ class Region:
         cell_names: of the rapidity-mass matrix, row by row; empty where the shards have none.
         cells: histograms by kind of cell, from the stage compare; empty where it was not run.
         events: whose matrices are drawn.
+        searches: each a ``search.json``.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Region:
     cell_names: Sequence[str] = ()
     cells: Mapping[str, hist.Hist] = field(default_factory=dict)
     events: Sequence[Event] = ()
+    searches: Sequence[Mapping[str, Any]] = ()
 
     @property
     def model(self) -> str:
@@ -422,7 +425,7 @@ def _without_curves(signals: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def training_drawings(region: Region) -> list[Drawing]:
-    """Draw loss curves and architecture of each model of the region."""
+    """Draw loss curves and architecture of each model of the region, and what searches have tried."""
     drawings = []
     for name, (card, history) in region.models.items():
         draw = partial(
@@ -453,4 +456,4 @@ def training_drawings(region: Region) -> list[Drawing]:
                     alt=f"Fully connected network {sizes} with {total} parameters; the latent space is marked.",
                 )
             )
-    return drawings
+    return drawings + [search_drawing(result, sample=region.sample) for result in region.searches]

@@ -34,6 +34,7 @@ from report.mathtext import to_html, to_plain
 from report.numbers import count, duration, significant
 from report.pictures import Drawing, render
 from report.processes import processes_of
+from report.search import search_table
 from report.settings import ReportSettings
 from report.sources import source_table
 from report.style import Sample, luminosity_label, source_label
@@ -72,6 +73,7 @@ class _RegionView:
     process_table: Table | None
     scores_table: Table | None
     source_table: Table | None
+    searches: list[Table]
     background: Mapping[str, Any]
     has_signals: bool
     has_data: bool
@@ -228,6 +230,7 @@ def _region_view(region: Region, cuts: list[str], agreement: Mapping[str, Any]) 
         if signals and len(score_kinds) > 1
         else None,
         source_table=_in_the_sources_form(region),
+        searches=[search_table(result) for result in region.searches],
         background=region.evaluation.get("background") or {},
         has_signals="signal" in kinds,
         has_data="data" in kinds,
@@ -346,6 +349,7 @@ def _region(
         cell_names=cell_names,
         cells=cells,
         events=_events(output / "shards" / name, manifest, cell_names, settings, name) if cell_names else [],
+        searches=[_read(path) for path in sorted((output / "search" / name).glob("*/search.json"))],
     )
 
 
@@ -436,4 +440,5 @@ def _tables(view: _RegionView) -> list[Table | None]:
         view.process_table,
         view.scores_table,
         view.source_table,
+        *view.searches,
     ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from html import escape
 from typing import Any
 
 import matplotlib as mpl
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 
 from report.pictures import Drawing
 from report.style import ALERT, INK, MUTED, Sample, new_figure, stamp, styled
+from report.tables import Cell, Table
 from report.terminal import show_table
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "leaderboard_table",
     "parallel_coordinates",
     "search_drawing",
+    "search_table",
 ]
 
 LEADERBOARD_HEADER = (
@@ -67,14 +70,28 @@ def leaderboard_table(result: Mapping[str, Any], limit: int = 10) -> None:
         result: content of ``search.json``.
         limit: rows at most.
     """
+    show_table(_title(result), LEADERBOARD_HEADER, leaderboard_rows(result, limit))
+
+
+def _title(result: Mapping[str, Any]) -> str:
     trials = result["trials"]
     failed = sum(entry["criterion"] is None for entry in trials)
-    title = (
+    return (
         f"Region {result['region']}: search {result['name']}, {len(trials)} trials"
         + (f", {failed} of them failed" if failed else "")
         + f", by {result['criterion']}"
     )
-    show_table(title, LEADERBOARD_HEADER, leaderboard_rows(result, limit))
+
+
+def search_table(result: Mapping[str, Any], limit: int = 10) -> Table:
+    """The best trials as a table of the page; arguments as of `leaderboard_table`."""
+    rows = [[Cell(escape(text), text) for text in row] for row in leaderboard_rows(result, limit)]
+    return Table(
+        f"{result['region']}_search_{result['name']}",
+        escape(_title(result)),
+        [escape(name) for name in LEADERBOARD_HEADER],
+        rows,
+    )
 
 
 def search_drawing(result: Mapping[str, Any], *, sample: Sample) -> Drawing:

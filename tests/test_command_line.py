@@ -24,6 +24,7 @@ VERBS = (
     "select",
     "compare",
     "train",
+    "tune",
     "score",
     "evaluate",
     "report",
