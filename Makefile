@@ -7,7 +7,7 @@ OUTPUT ?= output/demo
 READY := $(VENV)/.ready
 READY_TEST := $(VENV)/.ready-test
 
-.PHONY: demo test setup setup-test lint types unit docs clean
+.PHONY: demo test setup setup-test lint types unit docs bench clean
 
 demo: setup
 	$(BIN)/python run_analysis.py run --fileset demo --output $(OUTPUT)
@@ -40,6 +40,9 @@ unit: setup-test
 
 docs: setup-test
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs output/docs
+
+bench: setup-test
+	for script in scale scheduler training; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) output .mypy_cache .ruff_cache .pytest_cache

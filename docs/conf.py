@@ -16,3 +16,5 @@ autodoc_typehints = "signature"
 autodoc_mock_imports = ["ROOT", "pythia8", "XRootD", "dask_gateway", "dask_jobqueue"]
 html_theme = "furo"
 html_title = "collider-anomalies"
+# Names of attributes that several classes have, such as `rows`, are no references.
+suppress_warnings = ["ref.python"]

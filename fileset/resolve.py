@@ -54,7 +54,7 @@ def resolve(settings: FilesetSettings, regions: Regions) -> Fileset:
         regions: the regions that will be selected, such as `("2L", "3L")`, or with the skims that serve each.
 
     Returns:
-        `{dataset: {"files": {path or address: tree}, "metadata": {...}}}`, sorted; plain JSON types.
+        Of each dataset its `files` (path or address to tree) and `metadata`, sorted; plain JSON types.
 
     Raises:
         InputError: it cannot be found, does not serve a region, or holds samples that must not be added.

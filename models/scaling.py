@@ -89,7 +89,7 @@ class AffineScaler(Scaler):
 
 @dataclass(frozen=True)
 class LogScaler(AffineScaler):
-    """The affine scaling of sign(x) ln(1 + |x|), x in the units of the column (GeV, number, radian)."""
+    """The affine scaling of `sign(x) ln(1 + abs(x))`, x in the units of the column (GeV, number, radian)."""
 
     def _transform(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         return super()._transform(_logarithm(features))
@@ -232,7 +232,7 @@ def fit_scaler(kind: ScalerKind, events: Events, *, columns: list[str], empty: E
 
     Args:
         kind: standard and minmax as in scikit-learn; selective: standard for columns that leave [-3, 3] and
-            the others as they are (thesis); log: standard after sign(x) ln(1 + |x|); upper-tail and quantile: see
+            the others as they are (thesis); log: standard after sign(x) ln(1 + abs(x)); upper-tail and quantile: see
             `CurveScaler`, the weight above each knot is exact and knots are at least 0.2 % apart
             (`models.sketch`).
         events: chunks of features, shape (m, k), with their weights, shape (m,), not negative. Weights count

@@ -275,3 +275,10 @@ def test_a_search_without_any_trained_trial_says_why(tmp_path, manifest, monkeyp
     monkeypatch.setattr(TrialTrainer, "_train", diverging)
     with pytest.raises(FailureError, match=r"none of the \d trials .* \(the loss is not finite"):
         tuned(manifest, tmp_path)
+
+
+def test_the_winner_is_not_written_over_by_a_training_of_its_name(tmp_path, manifest, done):
+    bundle = train_winner(done, manifest, training=TRAINING, output=tmp_path)
+    with pytest.raises(InputError, match="winner of a search"):
+        train(manifest, features="table", settings=TRAINING, seed=7, output=tmp_path, name=bundle.name)
+    assert load_model(bundle).card["origin"]
