@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from coffea.processor.executor import WorkItem
 from coffea.util import coffea_console
 
-__all__ = ["Advance", "Bar", "Tally", "Watch", "metered"]
+__all__ = ["Advance", "Bar", "Tally", "Watch", "metered", "tidily"]
 
 Advance: TypeAlias = Callable[[int], None]
 # Title, events done before and events in all -> a context that gives what is told of further events.
@@ -101,19 +101,27 @@ def _chunk_of(item: Any) -> WorkItem | None:
     return chunk if isinstance(chunk, WorkItem) else None
 
 
-def metered(function: Callable[[Any], Any], item: Any) -> Any:
-    """Does a chunk, on the worker, leaves nothing of it behind, and says what coffea does not: bytes of a shard.
+def tidily(function: Callable[[Any], Any], item: Any) -> Any:
+    """Does one piece of work and leaves nothing of it behind.
 
-    A shard is read as a whole, for its checksum is compared.
+    coffea's events and uproot's files refer to themselves in circles. Python looks for such garbage when there are many
+    new objects, and arrays are few: 30 MB of a chunk of 100 000 events would wait for it, and more of an audited file.
+    What was there before the work is not looked through.
     """
-    # coffea's events refer to themselves in circles. Python looks for such garbage when there are many new objects, and
-    # arrays are few: of 100 000 events 30 MB would wait for it. What was there before the chunk is not looked through.
     gc.freeze()
     try:
-        result = function(item)
+        return function(item)
     finally:
         gc.collect()
         gc.unfreeze()
+
+
+def metered(function: Callable[[Any], Any], item: Any) -> Any:
+    """Does a chunk, on the worker, and says what coffea does not: bytes of a shard.
+
+    A shard is read as a whole, for its checksum is compared.
+    """
+    result = tidily(function, item)
     metrics = result.get("metrics") if isinstance(result, dict) else None
     chunk = _chunk_of(item)
     if metrics is not None and chunk is not None:

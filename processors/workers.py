@@ -5,7 +5,7 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -13,7 +13,7 @@ from coffea.processor.executor import ExecutorBase
 
 from fileset.exceptions import InputError
 from processors.dispatch import DaskChunks, IterativeChunks, PoolChunks
-from processors.progress import Watch
+from processors.progress import Watch, tidily
 from processors.settings import ExecutionSettings
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ class Workers:
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
         """Like the builtin `map`, by the workers; results keep their order."""
+        function = partial(tidily, function)
         if self.settings.executor == "dask":
             self.look_first()
             return cast("list[Any]", self._client.gather(self._client.map(function, list(items), pure=False)))
