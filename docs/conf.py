@@ -4,7 +4,7 @@ import importlib.metadata
 
 project = "collider-anomalies"
 author = "the collider-anomalies authors"
-copyright = "2026, the collider-anomalies authors"  # noqa: A001 - Sphinx' name
+copyright = "2026, the collider-anomalies authors"
 release = importlib.metadata.version("collider-anomalies")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
