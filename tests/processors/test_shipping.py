@@ -1,5 +1,6 @@
 """Our packages where nobody installed them: all of them with their data, and nothing that is large."""
 
+import hashlib
 import importlib.metadata
 import io
 import os
@@ -54,9 +55,11 @@ def test_the_archive_holds_every_module_and_every_data_file_but_no_events() -> N
 
 
 def test_the_same_sources_make_the_same_archive() -> None:
-    first = _archive()
-    _archive.cache_clear()
-    assert _archive() == first
+    digests = set()
+    for _ in range(2):
+        _archive.cache_clear()
+        digests.add(hashlib.sha256(_archive()).hexdigest())
+    assert len(digests) == 1
 
 
 def test_what_was_unpacked_is_complete_and_compiled_kernels_are_cached_beside_it(
