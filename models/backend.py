@@ -17,11 +17,16 @@ from typing import Any, Literal
 
 from fileset.exceptions import InputError
 
-__all__ = ["compiled", "start", "versions", "xla"]
+__all__ = ["asked", "compiled", "start", "versions", "xla"]
 
 logger = logging.getLogger(__name__)
 
 _STDERR = 2
+
+
+def asked() -> str:
+    """The backend that Keras is to start with; it is not started."""
+    return os.environ.get("KERAS_BACKEND") or "tensorflow"
 
 
 def start(threads: int | None = None) -> str:
@@ -36,14 +41,14 @@ def start(threads: int | None = None) -> str:
         The name of the backend.
 
     Raises:
-        InputError: the backend that KERAS_BACKEND asks for is not installed.
+        InputError: the backend that KERAS_BACKEND asks for is not installed, or not known to Keras.
     """
     if "keras" in sys.modules:
         return _limit_threads(threads)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if threads is None and asked.isdecimal() and int(asked) > 0:
-        threads = int(asked)
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if threads is None and wanted.isdecimal() and int(wanted) > 0:
+        threads = int(wanted)
     if find_spec("XRootD") is not None:
         # Loaded after TensorFlow 2.21, the library of XRootD 6 crashes the process; before it, both work.
         import_module("XRootD.client")
@@ -53,7 +58,7 @@ def start(threads: int | None = None) -> str:
 
             name = _limit_threads(threads)
             keras.ops.zeros(1)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:  # Keras knows no backend of this name: ValueError
         msg = f"Keras cannot start its backend ({error}): install it or set KERAS_BACKEND=tensorflow"
         raise InputError(msg) from error
     return name

@@ -5,7 +5,6 @@ directory of this hash, so that a search that was killed goes on, and one that w
 """
 
 import logging
-import os
 import shutil
 import socket
 import time
@@ -83,7 +82,6 @@ def search(
     identity = checksum_of_json(
         {
             "format": SEARCH_FORMAT,
-            "backend": os.environ.get("KERAS_BACKEND", "tensorflow"),  # whose random numbers are its own
             "search": settings.model_dump(mode="json"),
             "trained": training_hash(content, columns=columns, settings=training, seed=seed),
         }
@@ -125,7 +123,7 @@ def search(
     }
     shutil.rmtree(job.checkpoints, ignore_errors=True)
     with replace_atomically(folder / "best.yaml") as temporary:
-        temporary.write_text(configuration(job, _winner(result, training)), encoding="utf-8")
+        temporary.write_text(configuration(job, _winner(result, training), trial="best"), encoding="utf-8")
     write_json(path, result)
     return path
 

@@ -82,7 +82,9 @@ class TrialTrainer:
         if not path.is_file() or read_json(path)["hash"] != identity:
             content = self._train(settings)
             with replace_atomically(directory / "train.yaml") as temporary:
-                temporary.write_text(configuration(self.job, settings), encoding="utf-8")
+                temporary.write_text(
+                    configuration(self.job, settings, trial=directory.name), encoding="utf-8"
+                )
             write_json(path, {"hash": identity, **content})
         return float(np.float32(read_json(path)["criterion"]))
 
@@ -165,9 +167,14 @@ def reduced_settings(settings: TrainingSettings) -> dict[str, Any]:
     return {"preset": settings.preset, **different}
 
 
-def configuration(job: SearchJob, settings: TrainingSettings) -> str:
-    """A configuration file with which `train` does this trial again."""
+def configuration(job: SearchJob, settings: TrainingSettings, *, trial: str) -> str:
+    """A configuration file with which `train` does a trial again.
+
+    Its model has a name of its own, <space>-<features>-<trial>: it writes over neither the model of the same preset nor
+    the winner of the search.
+    """
     content = {
+        "model": f"{job.search.space}-{job.features}-{trial}".replace("_", "-"),
         "regions": [job.region],
         "features": job.features,
         "seed": job.seed,

@@ -58,8 +58,8 @@ def train(
 ) -> Path:
     """Train an autoencoder on the background of one region and write its bundle.
 
-    A bundle that carries the same hash of settings, seed, features and shards is returned as it is. Training that
-    was killed goes on after its last whole epoch and ends with the same weights.
+    A bundle that carries the same hash of settings, seed, features, shards and backend is returned as it is. Training
+    that was killed goes on after its last whole epoch and ends with the same weights.
 
     Args:
         manifest: `manifest.json` of the region's shards.
@@ -120,13 +120,14 @@ def train(
 def training_hash(
     manifest: dict[str, Any], *, columns: list[str], settings: TrainingSettings, seed: int
 ) -> str:
-    """Hash of all that decides what is learnt: settings, seed, features and the shards that are trained on.
+    """Hash of all that decides what is learnt: settings, seed, features, the shards that are trained on, the backend.
 
     Nothing else of the manifest counts: with another signal the model stays what it is.
     """
     return checksum_of_json(
         {
             "format": BUNDLE_FORMAT,
+            "backend": backend.asked(),  # whose random numbers are its own
             "settings": settings.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
             "seed": seed,
             "features": columns,

@@ -50,6 +50,12 @@ def test_a_backend_that_is_not_installed_is_named():
     assert "set KERAS_BACKEND=tensorflow" in lines[0]
 
 
+def test_a_backend_that_keras_does_not_know_is_named():
+    lines, _ = _run("bogus")
+    assert "bogus" in lines[0]
+    assert "set KERAS_BACKEND=tensorflow" in lines[0]
+
+
 def test_importing_the_stages_does_not_import_keras():
     code = "import sys, models.training, models.bundle, models.evaluation; print('keras' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -138,7 +138,12 @@ def test_every_trial_is_a_plain_training(tmp_path, manifest, done):
     fresh = next(trial for trial in trials if trial["continues"] is None)
     continued = next(trial for trial in trials if trial["continues"] is not None)
     for trial in (fresh, continued):
-        metrics = retrained(manifest, folder_of(done, trial["trial"]), tmp_path)
+        folder = folder_of(done, trial["trial"])
+        assert (
+            yaml.safe_load((folder / "train.yaml").read_text())["model"]
+            == f"wide-table-trial-{trial['trial']}"
+        )
+        metrics = retrained(manifest, folder, tmp_path)
         assert metrics["val_loss"] == trial["criterion"]
         assert metrics["best_epoch"] == trial["best_epoch"]
 
@@ -282,3 +287,5 @@ def test_the_winner_is_not_written_over_by_a_training_of_its_name(tmp_path, mani
     with pytest.raises(InputError, match="winner of a search"):
         train(manifest, features="table", settings=TRAINING, seed=7, output=tmp_path, name=bundle.name)
     assert load_model(bundle).card["origin"]
+    best = yaml.safe_load((done.parent / "best.yaml").read_text())["model"]
+    assert best == "wide-table-best", "neither the winner's name nor that of the model of the same preset"

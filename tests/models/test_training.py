@@ -301,7 +301,7 @@ def test_a_changed_signal_leaves_the_model_alone_and_a_changed_background_does_n
     assert trained(**heavier("2.ttbar")) > first
 
 
-def test_settings_that_change_no_number_do_not_train_again(manifest):
+def test_settings_that_change_no_number_do_not_train_again(manifest, monkeypatch):
     content = read_manifest(manifest)
 
     def digest(**change):
@@ -310,6 +310,12 @@ def test_settings_that_change_no_number_do_not_train_again(manifest):
 
     assert digest() == digest(memory_mb=1) == digest(scratch="elsewhere") == digest(fail_on_collapse=True)
     assert len({digest(), digest(max_train_events=100), digest(train_on="data"), digest(xla="on")}) == 4
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    by_default = digest()
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    assert digest() == by_default
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert digest() != by_default, "the other backend draws other random numbers"
 
 
 def test_a_model_can_learn_from_a_part_of_the_data_and_says_what_it_has_not_seen(tmp_path, manifest, samples):
