@@ -26,7 +26,7 @@ from models.efficiency import (
     effective_events,
     share_error,
 )
-from processors.shards import read_manifest
+from processors.shards import check_whole, read_manifest
 from processors.split import SPLITS
 
 __all__ = ["evaluate"]
@@ -286,6 +286,8 @@ def _read(
             continue
         shard = path.parent / entry["path"]
         try:
+            if "checksum" in entry:
+                check_whole(shard, entry["checksum"], stage="score")
             table = pq.read_table(shard, columns=["weight", "split", *names])
         except (OSError, KeyError, pa.ArrowInvalid) as error:
             msg = f"cannot read scores {shard} ({error}): run the stage score again"

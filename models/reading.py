@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fileset.exceptions import FailureError
+from processors.shards import check_whole
 from processors.split import SPLIT_FRACTIONS, SPLITS, identity_hash, split_of
 
 __all__ = [
@@ -46,6 +47,7 @@ class Shard(NamedTuple):
     dataset: int
     rows: int
     scale: float
+    checksum: str
 
 
 class Events(NamedTuple):
@@ -78,13 +80,14 @@ class ShardReader:
     seed: int
     fractions: tuple[float, float, float] = SPLIT_FRACTIONS
     cutoffs: tuple[int, int, int] = (1 << _DRAW_BITS,) * 3
+    _whole: set[Path] = field(default_factory=set, repr=False, compare=False)  # shards that were looked at
 
     def used(self, events: Events) -> NDArray[np.bool_]:
         """Which events belong to the sample."""
         return events.draw < np.asarray(self.cutoffs, dtype=np.uint32)[events.split]
 
     def open(self, shard: Shard) -> pq.ParquetFile:
-        """The shard's file, after a look at its rows and columns."""
+        """The shard's file, after a look at its rows and columns, and when it is first read at its checksum."""
         with _named_errors(shard):
             file = pq.ParquetFile(shard.path, pre_buffer=True)
         if file.metadata.num_rows != shard.rows:
@@ -97,6 +100,10 @@ class ShardReader:
         if missing:
             msg = f"shard {shard.path} lacks the columns {sorted(missing)}: run the stage select again"
             raise FailureError(msg)
+        if shard.path not in self._whole:
+            with _named_errors(shard):
+                check_whole(shard.path, shard.checksum)
+            self._whole.add(shard.path)
         return file
 
     def events(self, shard: Shard) -> Events:

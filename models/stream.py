@@ -346,6 +346,7 @@ def _shards(path: Path, manifest: dict[str, Any], kind: Kind) -> tuple[list[str]
             dataset=names.index(entry["dataset"]),
             rows=int(entry["rows"]),
             scale=float(chosen[entry["dataset"]].get("scale", 1.0)),
+            checksum=str(entry["checksum"]),
         )
         for entry in sorted(manifest["shards"], key=lambda entry: str(entry["path"]))
         if entry["dataset"] in chosen

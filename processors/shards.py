@@ -64,19 +64,20 @@ def is_whole(path: Path, shard: Mapping[str, Any]) -> bool:
     return path.is_file() and path.stat().st_size == shard["bytes"] and checksum(path) == shard["checksum"]
 
 
-def check_whole(path: Path, digest: str) -> None:
+def check_whole(path: Path, digest: str, *, stage: str = "select") -> None:
     """Ends a chunk whose shard is not the one that was listed.
 
     Args:
         path: of the shard.
         digest: its checksum in the manifest.
+        stage: that writes it, for messages.
 
     Raises:
         FailureError: its bytes are others.
     """
     if checksum(path) != digest:
         message = (
-            f"the shard {path} does not have the checksum of its manifest: run select again, it is made anew"
+            f"the shard {path} does not have the checksum of its manifest: run {stage} again, it is made anew"
         )
         raise FailureError(message)
 

@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from fileset.exceptions import FailureError, InputError
 from models.evaluation import evaluate
+from processors.files import checksum
 
 KINDS = {
     "1.Zee": ("background", "Zjets", 0.0, 20_000),
@@ -201,4 +202,17 @@ def test_scores_that_cannot_be_used_are_named(tmp_path, scores):
     content = json.loads(scores.read_text())
     scores.write_text(json.dumps(content | {"shards": []}))
     with pytest.raises(InputError, match="no background of the test split"):
+        evaluate(scores)
+
+
+def test_scores_with_other_bytes_than_were_written_are_refused(scores):
+    content = json.loads(scores.read_text())
+    shard = scores.parent / content["shards"][0]["path"]
+    content["shards"][0]["checksum"] = checksum(shard)
+    scores.write_text(json.dumps(content))
+    evaluate(scores)
+    table = pq.read_table(shard)
+    index = table.column_names.index("score")
+    pq.write_table(table.set_column(index, "score", pa.array(table["score"].to_numpy() + 1)), shard)
+    with pytest.raises(FailureError, match="does not have the checksum of its manifest: run score again"):
         evaluate(scores)

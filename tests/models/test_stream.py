@@ -8,6 +8,7 @@ import pytest
 
 from fileset.exceptions import FailureError, InputError
 from models.stream import MemorySample, StoredSample, feature_columns, open_background
+from processors.files import checksum
 from processors.shards import read_manifest
 from processors.split import SPLITS, split_of
 
@@ -302,6 +303,12 @@ def test_broken_shards_are_named(manifest, features):
     broken[3] = np.nan
     index = table.column_names.index("mt2")
     pq.write_table(table.set_column(index, "mt2", [broken]), shard)
+    with pytest.raises(FailureError, match=r"a0\.parquet does not have the checksum of its manifest"):
+        _open(manifest, features)
+    content = json.loads(manifest.read_text())
+    entry = next(entry for entry in content["shards"] if entry["path"] == "1.Zee/a0.parquet")
+    entry["checksum"] = checksum(shard)
+    manifest.write_text(json.dumps(content))
     with pytest.raises(FailureError, match=r"'mt2' of shard .*a0\.parquet"):
         _open(manifest, features)
     shard.unlink()
