@@ -198,6 +198,9 @@ def read_card(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         msg = f"there is no model bundle (card.json) in {path}: run the stage train first"
         raise InputError(msg) from None
+    except OSError as error:
+        msg = f"cannot read the card of model bundle {path} ({error.strerror}): train again"
+        raise FailureError(msg) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         msg = f"the card of model bundle {path} is no valid JSON ({error}): train again"
         raise FailureError(msg) from error
@@ -224,6 +227,9 @@ def verified_card(path: Path) -> dict[str, Any]:
         except FileNotFoundError:
             msg = f"model bundle {path} is incomplete, it lacks {name}: train again"
             raise FailureError(msg) from None
+        except OSError as error:
+            msg = f"cannot read {name} of model bundle {path} ({error.strerror}): train again"
+            raise FailureError(msg) from error
         if found != card["checksums"].get(name):
             msg = f"{name} of model bundle {path} was changed after it was written: train again"
             raise FailureError(msg)

@@ -1,16 +1,22 @@
 """What a stage leaves behind: its manifest and histograms, and those of all stages together."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import hist
 
+from fileset.exceptions import InputError
 from processors.files import read_json, write_json
 from processors.histograms import load_histograms, save_histograms, save_root
 from processors.shards import read_manifest, remove_strays
 
-__all__ = ["assemble", "write_results"]
+__all__ = ["assemble", "current_scores", "write_results"]
+
+# What of a dataset's book must agree where events were scored without the shards; sums to rounding.
+_SAME = ("kind", "group", "rows", "scale")
+_SAME_SUMS = ("sumw", "sumw2")
 
 
 def write_results(directory: Path, manifest: dict[str, Any], histograms: Mapping[str, hist.Hist]) -> None:
@@ -41,8 +47,47 @@ def assemble(output: Path, regions: Sequence[str]) -> dict[str, hist.Hist]:
         histograms |= load_histograms(output / "shards" / region / "histograms.json")
         for scores in sorted((output / "scores" / region).glob("*/manifest.json")):
             # Scores of shards that are no more stay on disk until they are made anew, and out of the results.
-            if read_json(scores).get("scored_shards") == manifest["config_hash"]:
+            if _of_these_events(read_json(scores), manifest):
                 histograms |= load_histograms(scores.parent / "histograms.json")
     save_histograms(histograms, output)
     save_root(histograms, output, groups)
     return histograms
+
+
+def current_scores(output: Path, region: str, card: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest of a model's scores, after a look whether they are of this model and of the shards there are.
+
+    Args:
+        output: directory of the whole analysis.
+        region: its name.
+        card: of the model.
+
+    Raises:
+        InputError: there are no scores, or they are of a model of the same name or of shards that are no more.
+        FailureError: a shard of the scores is missing or has another size.
+    """
+    path = output / "scores" / region / str(card["name"]) / "manifest.json"
+    scores = read_manifest(path, stage="score")
+    if scores.get("model_checksum") != card.get("checksum"):
+        message = (
+            f"the scores in {path.parent} are of another model than {card['name']} is now: run score again"
+        )
+        raise InputError(message)
+    shards = output / "shards" / region / "manifest.json"
+    scored = scores.get("scored_shards")
+    if scored is not None and shards.is_file() and read_json(shards)["config_hash"] != scored:
+        message = f"the scores in {path.parent} are of shards that are no more: run score again"
+        raise InputError(message)
+    return scores
+
+
+def _of_these_events(scores: Mapping[str, Any], shards: Mapping[str, Any]) -> bool:
+    """Whether scores are of the events of these shards: of the shards themselves, or of files that select the same."""
+    if "scored_shards" not in scores or scores["scored_shards"] is not None:
+        return bool(scores.get("scored_shards") == shards["config_hash"])
+    books, others = scores["datasets"], shards["datasets"]
+    return books.keys() == others.keys() and all(
+        all(book.get(key) == others[name].get(key) for key in _SAME)
+        and all(math.isclose(book[key], others[name][key], rel_tol=1e-9, abs_tol=1e-12) for key in _SAME_SUMS)
+        for name, book in books.items()
+    )

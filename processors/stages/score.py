@@ -63,13 +63,18 @@ def score_region(
         The manifest of the scores.
 
     Raises:
-        InputError: the model is missing, or of another split.
+        InputError: the model is missing, of another split, or takes inputs that the shards do not hold.
         FailureError: a shard could not be read.
     """
     shards = output.absolute() / "shards" / name
     manifest = read_manifest(shards / "manifest.json")
     scales = {dataset: book["scale"] for dataset, book in manifest["datasets"].items()}
     card = _card(model, seed)
+    in_shards = {
+        *manifest["variables"],
+        *(column for part in manifest["features"].values() for column in part),
+    }
+    _check_inputs(model, card, name, region, in_shards, manifest.get("recipe") or {})
     trained_on = card.get("trained_on", {})
     now = fingerprint(content_of(manifest, trained_on.get("kind", "background")))
     if trained_on.get("shards", now) != now:
@@ -107,6 +112,7 @@ def score_region(
     scored = {
         **manifest,
         "model": model_name,
+        "model_checksum": card.get("checksum"),
         "scores": card.get("scores", ["mse"]),
         "scored_shards": manifest["config_hash"],
         "config_hash": fingerprint(hashes),
@@ -159,9 +165,9 @@ def score_files(
     check_corrections(weights, (*table_names(region.n_leptons), *baseline_names(region.n_leptons)))
     card = _card(model, seed)
     seed = int(card["seeds"]["split"]) if seed is None else seed
-    table = {*table_names(region.n_leptons), *baseline_names(region.n_leptons)}
-    rmm = rmm.model_copy(update={"write": not table.issuperset(card["features"])})
-    _check_inputs(model, card, name, region, rmm)
+    rmm = rmm.model_copy(update={"write": not _in_table(region).issuperset(card["features"])})
+    made = _in_table(region) | set(layout_of(rmm).cell_names)
+    _check_inputs(model, card, name, region, made, input_recipe(region, rmm))
     scoring = Scoring(
         region=name,
         n_leptons=region.n_leptons,
@@ -223,6 +229,7 @@ def _manifest_of_files(
         variables=list(scoring.variables),
         variations=list(scoring.variations),
         model=scoring.name,
+        model_checksum=card.get("checksum"),
         scores=card.get("scores", ["mse"]),
         scored_shards=None,
         seed=scoring.seed,
@@ -299,23 +306,35 @@ def _fractions(card: Mapping[str, Any]) -> tuple[float, float, float]:
     return float(train), float(validation), float(test)
 
 
+def _in_table(region: RegionSettings) -> set[str]:
+    """Columns that are made without the matrix."""
+    return {*table_names(region.n_leptons), *baseline_names(region.n_leptons)}
+
+
 def _check_inputs(
-    model: Path, card: Mapping[str, Any], name: str, region: RegionSettings, rmm: RMMSettings
+    model: Path,
+    card: Mapping[str, Any],
+    name: str,
+    region: RegionSettings,
+    made: set[str],
+    recipe: Mapping[str, Any],
 ) -> None:
-    """Looks whether the columns that are made here are those that a model has learnt.
+    """Looks whether the columns that there are here are those that a model has learnt.
 
     Raises:
         InputError: they have other names, or mean something else.
     """
-    made = {*table_names(region.n_leptons), *baseline_names(region.n_leptons), *layout_of(rmm).cell_names}
-    unknown = [feature for feature in card["features"] if feature not in made]
+    features = card.get("features", [])
+    unknown = [feature for feature in features if feature not in made]
     if unknown:
         message = (
             f"model {model} takes {unknown[0]!r}, which is not made in region {name}: score another region"
         )
         raise InputError(message)
-    own, here = card.get("trained_on", {}).get("recipe") or {}, input_recipe(region, rmm)
-    parts = [part for part in own if own[part] != here[part] and (part != "rmm" or rmm.write)]
+    own, cells = card.get("trained_on", {}).get("recipe") or {}, not _in_table(region).issuperset(features)
+    parts = [
+        part for part in own if part in recipe and own[part] != recipe[part] and (part != "rmm" or cells)
+    ]
     if parts:
         message = (
             f"model {model} was trained with other settings of {' and '.join(parts)} than region {name} has now: "

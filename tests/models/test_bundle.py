@@ -155,6 +155,11 @@ def test_all_scores_come_at_once_and_the_first_is_the_score(model, background):
 def test_a_foreign_directory_is_refused(tmp_path, bundle):
     with pytest.raises(InputError, match="run the stage train first"):
         load_model(tmp_path / "nothing")
+    (tmp_path / "directory" / "card.json").mkdir(parents=True)
+    with pytest.raises(
+        FailureError, match=r"cannot read the card of model bundle .*directory \(Is a directory\)"
+    ):
+        load_model(tmp_path / "directory")
     (bundle / "card.json").write_text(json.dumps({"format": 7}))
     with pytest.raises(InputError, match="no model bundle of format 1"):
         load_model(bundle)

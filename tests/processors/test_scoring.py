@@ -19,7 +19,7 @@ from processors.residuals import mean_residuals
 from processors.settings import REGIONS, ExecutionSettings, RMMSettings, WeightSettings
 from processors.shards import read_manifest
 from processors.split import split_of
-from processors.stages.results import assemble
+from processors.stages.results import assemble, current_scores
 from processors.stages.score import score_files, score_region
 from processors.stages.select import input_recipe
 from processors.workers import Workers
@@ -253,6 +253,34 @@ def test_scores_of_shards_that_are_no_more_stay_out_of_the_results(
     assert "2L/score/linear" in assemble(tmp_path, ("2L",))
 
 
+def test_scores_of_another_model_or_of_shards_that_are_no_more_are_not_evaluated(
+    score: Callable[..., dict[str, Any]], select: Callable[..., Any], sample: Any, model: Path, tmp_path: Path
+) -> None:
+    write_json(model / "card.json", {**CARD, "checksum": "first"})
+    score()
+    assert current_scores(tmp_path, "2L", {**CARD, "checksum": "first"})["model_checksum"] == "first"
+    with pytest.raises(InputError, match="of another model than linear is now: run score again"):
+        current_scores(tmp_path, "2L", {**CARD, "checksum": "trained again"})
+    fileset = sample.fileset()
+    for entry in fileset.values():
+        entry["metadata"]["norm"] *= 2
+    select(fileset, tmp_path)
+    with pytest.raises(InputError, match="of shards that are no more: run score again"):
+        current_scores(tmp_path, "2L", {**CARD, "checksum": "first"})
+
+
+def test_a_model_of_other_inputs_does_not_score_shards(
+    score: Callable[..., dict[str, Any]], model: Path
+) -> None:
+    write_json(model / "card.json", {**CARD, "features": ["mll", "lep3_pt"]})
+    with pytest.raises(InputError, match="takes 'lep3_pt', which is not made in region 2L"):
+        score()
+    recipe = input_recipe(REGIONS["3L"], RMMSettings())
+    write_json(model / "card.json", {**CARD, "trained_on": {"recipe": recipe}})
+    with pytest.raises(InputError, match="other settings of leptons than region 2L"):
+        score()
+
+
 def test_a_model_of_other_shards_is_told_of(
     score: Callable[..., dict[str, Any]], model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -340,6 +368,22 @@ def test_events_are_scored_without_shards_as_they_are_with_them(
     )
     np.testing.assert_allclose(*(histogram.values(flow=True) for histogram in histograms), rtol=1e-12)
     assert not list((tmp_path / "direct").glob("shards/**/*.parquet"))
+
+
+def test_scores_without_shards_are_among_the_results_where_the_same_events_are_selected(
+    score: Callable[..., dict[str, Any]], select: Callable[..., Any], sample: Any, model: Path, tmp_path: Path
+) -> None:
+    score()
+    expected = load_histograms(tmp_path / "scores" / "2L" / "linear" / "histograms.json")["2L/score/linear"]
+    _score_files(sample.fileset(), tmp_path, model)
+    found = assemble(tmp_path, ("2L",))["2L/score/linear"]
+    np.testing.assert_allclose(found.values(flow=True), expected.values(flow=True), rtol=1e-12)
+    assert current_scores(tmp_path, "2L", CARD)["scored_shards"] is None
+    fileset = sample.fileset()
+    for entry in fileset.values():
+        entry["metadata"]["norm"] *= 2
+    select(fileset, tmp_path)
+    assert "2L/score/linear" not in assemble(tmp_path, ("2L",))
 
 
 def test_a_model_of_other_inputs_does_not_score_events(sample: Any, model: Path, tmp_path: Path) -> None:
