@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from processors.files import fingerprint, read_json, write_json
+from processors.redaction import redacted
 
 if TYPE_CHECKING:
     from processors.progress import Tally
@@ -63,7 +64,7 @@ def recorded(
     command: Sequence[str],
     tally: "Tally | None" = None,
 ) -> Iterator[None]:
-    """Times a stage and, when it succeeds, writes it down in output/run.json.
+    """Times a stage and, when it succeeds, writes it down in output/run.json, without secrets.
 
     Args:
         output: directory of the analysis.
@@ -83,8 +84,8 @@ def recorded(
         path,
         {
             "format": 1,
-            "command": list(command),
-            "config": config,
+            "command": redacted(command),
+            "config": redacted(config),
             "versions": _versions(),
             "git": _git_revision(),
             "fileset_hash": fingerprint(read_json(fileset)) if fileset.is_file() else None,

@@ -12,6 +12,7 @@ import click
 
 from fileset.configuration import read_configuration
 from fileset.exceptions import FailureError, InputError
+from processors.redaction import redacted_text
 from report.analysis import Analysis
 from report.flags import FLAGS, Flags
 
@@ -52,7 +53,9 @@ def _set_up_logging(*, debug: bool) -> None:
 
 def _one_line(kind: type[BaseException], error: BaseException, _: object) -> None:
     """An error that nobody foresaw, without its traceback."""
-    click.secho(f"error: {kind.__name__}: {error} (--debug tells more)", fg="red", err=True)
+    click.secho(
+        f"error: {kind.__name__}: {redacted_text(str(error))} (--debug tells more)", fg="red", err=True
+    )
 
 
 def _workers(analysis: Analysis) -> "Workers":
@@ -86,7 +89,7 @@ def taking_flags(body: Callable[[Analysis, "Workers"], None], table: Flags = FLA
             if debug:
                 raise
             text = f"{type(error).__name__}: {error}" if isinstance(error, OSError) else str(error)
-            click.secho(f"error: {text}", fg="red", err=True)
+            click.secho(f"error: {redacted_text(text)}", fg="red", err=True)
             sys.exit(2 if isinstance(error, InputError) else 1)
 
     for flag, (_, how) in reversed(table.items()):

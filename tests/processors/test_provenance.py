@@ -28,6 +28,15 @@ def test_a_stage_that_reads_no_events_tells_its_time(tmp_path: Path) -> None:
     assert (done["command"], done["seeds"]["split"]) == (["run_analysis.py", "report"], 5)
 
 
+def test_secrets_of_addresses_are_not_written_down(tmp_path: Path) -> None:
+    address = "tcp://bob:s3cret@127.0.0.1:9"
+    config = {"seed": 5, "execution": {"scheduler": address}}
+    with recorded(tmp_path, "select", config=config, command=["run_analysis.py", "--scheduler", address]):
+        pass
+    done = read_json(tmp_path / "run.json")
+    assert done["command"][2] == done["config"]["execution"]["scheduler"] == "tcp://127.0.0.1:9"
+
+
 def test_each_stage_tells_its_own_events(tmp_path: Path) -> None:
     tally = Tally()
     first = Tally(chunks=2, events=3000, bytes_read=10_000, seconds=1.5, processing_seconds=2.5)
