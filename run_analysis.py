@@ -67,6 +67,7 @@ def _look_first(
 def _checked(analysis: Analysis, workers: "Workers", *, scoring: bool = False) -> Any:
     """Resolves and audits the fileset; what was looked at before comes from the cache."""
     from fileset.audit import AuditError, check  # noqa: PLC0415 - --help must be quick
+    from fileset.resolve import selections  # noqa: PLC0415
     from processors.files import write_json  # noqa: PLC0415
     from report import terminal  # noqa: PLC0415
 
@@ -84,6 +85,9 @@ def _checked(analysis: Analysis, workers: "Workers", *, scoring: bool = False) -
                 map=workers.map,
                 progress=lambda done, total: tick(done, total, ""),
                 timeout=analysis.execution.timeout,
+                selections=selections(
+                    analysis.fileset, {name: analysis.region(name).skims for name in analysis.regions}
+                ),
             )
         except AuditError as error:
             write_json(output / "check.json", error.audit.to_json())
@@ -300,31 +304,52 @@ def _tune(analysis: Analysis, workers: "Workers") -> None:
         _say(f"settings {path.with_name('best.yaml')}: train --config trains it again")
 
 
-def _bundles(analysis: Analysis) -> dict[str, Path]:
-    """Region -> the bundle that scores its events."""
-    from models.bundle import read_card  # noqa: PLC0415 - --help must be quick
+def _bundles(analysis: Analysis) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Region -> the whole bundle that scores its events, and its card; a model has the name that its card says.
+
+    Raises:
+        InputError: there is none, or it is a bundle of another name or region.
+        FailureError: it is incomplete or was changed after it was written.
+    """
+    from models.bundle import verified_card  # noqa: PLC0415 - --help must be quick
 
     given = analysis.scoring.bundle
     if given is not None:
-        return {str(read_card(given)["region"]): given}
-    return {name: analysis.output / "models" / name / analysis.model_name for name in analysis.regions}
+        card = verified_card(given)
+        return {str(card["region"]): (given, card)}
+    found = {}
+    for name in analysis.regions:
+        bundle = analysis.output / "models" / name / analysis.model_name
+        card = verified_card(bundle)
+        if (card["region"], card["name"]) != (name, bundle.name):
+            message = (
+                f"{bundle} is a copy of the model {card['name']} of region {card['region']}: "
+                "give it with --bundle where it was, or train one of this name"
+            )
+            raise InputError(message)
+        found[name] = bundle, card
+    return found
 
 
 def _score(analysis: Analysis, workers: "Workers") -> None:
-    from processors.stages.results import assemble  # noqa: PLC0415 - --help must be quick
+    from processors.files import read_json  # noqa: PLC0415 - --help must be quick
+    from processors.stages.results import assemble  # noqa: PLC0415
     from processors.stages.score import score_region  # noqa: PLC0415
 
     bundles = _bundles(analysis)
     if analysis.scoring.bundle is not None:
-        _score_files(analysis.model_copy(update={"regions": tuple(bundles)}), workers)
+        _score_files(analysis.model_copy(update={"regions": tuple(bundles)}), workers, bundles)
+        selection = analysis.output / "select.json"
+        if selection.is_file():
+            assemble(analysis.output, list(read_json(selection)["regions"]))
         return
     _look_first(analysis, workers, scoring=True)
-    for name, bundle in bundles.items():
+    for name, (bundle, card) in bundles.items():
         score_region(
             name=name,
             region=analysis.region(name),
             model=bundle,
-            model_name=bundle.name,
+            model_name=str(card["name"]),
             loader="models.bundle:load_model",
             seed=analysis.seed,
             workers=workers,
@@ -334,14 +359,16 @@ def _score(analysis: Analysis, workers: "Workers") -> None:
     assemble(analysis.output, analysis.regions)
 
 
-def _score_files(analysis: Analysis, workers: "Workers") -> None:
+def _score_files(
+    analysis: Analysis, workers: "Workers", bundles: dict[str, tuple[Path, dict[str, Any]]]
+) -> None:
     """Events of the files are selected and scored in one pass by a bundle that came from elsewhere."""
     from fileset.coffea_forms import with_steps  # noqa: PLC0415 - --help must be quick
     from processors.stages.score import score_files  # noqa: PLC0415
 
     audit = _checked(analysis, workers, scoring=True)
     fileset = with_steps(audit.fileset, analysis.execution.chunksize, audit.clusters)
-    for name, bundle in _bundles(analysis).items():
+    for name, (bundle, _) in bundles.items():
         scored = score_files(
             _of_region(fileset, name),
             name=name,
@@ -360,19 +387,17 @@ def _score_files(analysis: Analysis, workers: "Workers") -> None:
 
 
 def _evaluate(analysis: Analysis, workers: "Workers") -> None:
-    from models.bundle import read_card  # noqa: PLC0415 - --help must be quick
-    from models.evaluation import evaluate  # noqa: PLC0415
+    from models.evaluation import evaluate  # noqa: PLC0415 - --help must be quick
     from models.workspace import histfactory_workspace  # noqa: PLC0415
     from processors.files import write_json  # noqa: PLC0415
     from processors.histograms import left_for_search, load_histograms  # noqa: PLC0415
-    from processors.shards import read_manifest  # noqa: PLC0415
+    from processors.stages.results import current_scores  # noqa: PLC0415
 
     regions = {}
-    for name, bundle in _bundles(analysis).items():
-        card = read_card(bundle)
+    for name, (_, card) in _bundles(analysis).items():
+        datasets = current_scores(analysis.output, name, card)["datasets"]
         scores = analysis.output / "scores" / name / card["name"]
         regions[name] = evaluate(scores / "manifest.json", card=card)
-        datasets = read_manifest(scores / "manifest.json", stage="score")["datasets"]
         workspace = histfactory_workspace(
             load_histograms(scores / "histograms.json")[f"{name}/score/{card['name']}"],
             datasets,
@@ -395,6 +420,9 @@ def _show_power(region: str, result: dict[str, Any], datasets: dict[str, Any]) -
         _say(f"Region {region}: the fileset has no signal samples, so there is no power to tell")
         return
     terminal.power_table(region, result)
+    if result["model"]["card"].get("collapsed"):
+        model = result["model"]["name"]
+        click.secho(f"model {model} has collapsed: it is no better than predicting the mean", fg="yellow")
     background = [book for book in datasets.values() if book["kind"] == "background"]
     table = source_table(
         region,

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 from fileset.catalog import RemoteFile, load_catalog
@@ -34,7 +35,7 @@ _NAMED = 3
 
 # Kinds of findings that make one file useless, and say nothing about the others of its sample.
 _OF_ONE_FILE = frozenset(
-    {"unreadable", "no tree", "missing branch", "branch type", "unequal lengths", "checksum"}
+    {"unreadable", "vanished", "no tree", "missing branch", "branch type", "unequal lengths", "checksum"}
 )
 
 Records = Mapping[str, Mapping[str, Any]]
@@ -120,6 +121,7 @@ def check(
     photons: bool = False,
     timeout: int = 60,
     allow_missing: bool = False,
+    selections: Mapping[str, str] = MappingProxyType({}),
 ) -> Audit:
     """Look into every file of a fileset, once.
 
@@ -138,6 +140,8 @@ def check(
         timeout: time that the answer to one request is waited for, of remote files [s].
         allow_missing: let files of simulation pass that cannot be used, as long as it is known how many entries are
             missing with them, and others of their sample can be used. In the fileset they are `unreadable`, and why.
+        selections: region -> what names what was asked for, from `fileset.resolve.selections`: files that the cache
+            knows under this name and that are gone are findings. Other selections have other files.
 
     Returns:
         The audit, with the completed fileset.
@@ -147,12 +151,13 @@ def check(
     """
     options = {"checksum": checksums, "photons": photons, "timeout": timeout}
     records = _inspect_all(fileset, cache, map, progress, options)
-    findings: list[Finding] = []
+    fileset, findings = _with_vanished(fileset, records, cache, selections)
+    gone = {finding.file for finding in findings}
     completed: dict[str, dict[str, Any]] = {}
     for dataset, entry in sorted(fileset.items()):
         metadata, files = dict(entry["metadata"]), entry["files"]
         for path in files:
-            findings += _file_findings(dataset, metadata, records[path])
+            findings += [] if path in gone else _file_findings(dataset, metadata, records[path])
         completed[dataset], found = _complete(dataset, metadata, files, records)
         findings += found
     if allow_missing:
@@ -168,6 +173,7 @@ def check(
         if not (alone and finding.severity == "fatal"):  # a single one is what the error says
             _log.info("%s: %s", finding.severity, finding.sentence)
     _refuse(audit, strict=strict)
+    _remember(fileset, cache, selections)
     return audit
 
 
@@ -195,7 +201,7 @@ def _inspect_all(
     options: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]]:
     _check_protocols(path for entry in fileset.values() for path in entry["files"])
-    kept = _read_cache(cache)
+    kept = _read_cache(cache)["files"]
     tasks: dict[str, Task] = {}
     for entry in fileset.values():
         metadata = entry["metadata"]
@@ -213,7 +219,8 @@ def _inspect_all(
         records[record["path"]] = record
         if progress:
             progress(len(records), len(tasks))
-    _write_cache(cache, {**kept, **{path: record for path, record in records.items() if not record["error"]}})
+    readable = {path: record for path, record in records.items() if not record["error"]}
+    _write_cache(cache, files={**kept, **readable})
     for path, record in records.items():
         record["entries_before"] = kept.get(path, {}).get("entries")
     return records
@@ -230,27 +237,79 @@ def _check_protocols(paths: Iterable[str]) -> None:
 
 
 def _read_cache(cache: Path | None) -> dict[str, dict[str, Any]]:
-    """Records of earlier audits; a cache that cannot be read is no cache."""
+    """What earlier audits saw: `files`, records by path; `selections`, filesets by the name of a selection.
+
+    A cache that cannot be read is no cache.
+    """
+    empty: dict[str, dict[str, Any]] = {"files": {}, "selections": {}}
     if cache is None or not cache.is_file():
-        return {}
+        return empty
     try:
         content = json.loads(cache.read_text("utf-8"))
     except (OSError, ValueError):
         _log.warning("The cache of the audit %s cannot be read: it is made anew.", cache)
-        return {}
+        return empty
     if not isinstance(content, dict) or content.get("format") != CACHE_FORMAT:
-        return {}
-    files: dict[str, dict[str, Any]] = content["files"]
-    return files
+        return empty
+    return {key: content.get(key, {}) for key in empty}
 
 
-def _write_cache(cache: Path | None, records: Mapping[str, Mapping[str, Any]]) -> None:
+def _write_cache(cache: Path | None, **changed: Mapping[str, Any]) -> None:
     if cache is None:
         return
     cache.parent.mkdir(parents=True, exist_ok=True)
     partial = cache.with_name(f".{cache.name}.{os.getpid()}")
-    partial.write_text(json.dumps({"format": CACHE_FORMAT, "files": records}, indent=None), "utf-8")
+    content = {"format": CACHE_FORMAT, **_read_cache(cache), **changed}
+    partial.write_text(json.dumps(content, indent=None), "utf-8")
     partial.replace(cache)
+
+
+# --- what was there before ------------------------------------------------------------------------------------
+
+
+def _remember(
+    fileset: Mapping[str, Mapping[str, Any]], cache: Path | None, selections: Mapping[str, str]
+) -> None:
+    """Writes down which files each selection has, for the next audit to miss those that are gone."""
+    if cache is None or not selections:
+        return
+    known = _read_cache(cache)["selections"]
+    for region, selection in selections.items():
+        known[selection] = {
+            name: entry for name, entry in fileset.items() if region in entry["metadata"]["regions"]
+        }
+    _write_cache(cache, selections=known)
+
+
+def _with_vanished(
+    fileset: Mapping[str, Mapping[str, Any]],
+    records: dict[str, dict[str, Any]],
+    cache: Path | None,
+    selections: Mapping[str, str],
+) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
+    """The fileset with the files that the same selection had before and that are gone, and their findings.
+
+    A file of which the same bytes (by UUID) are read under another name has moved. Records of files that are gone
+    are added to `records`.
+    """
+    completed = {name: {**entry, "files": dict(entry["files"])} for name, entry in fileset.items()}
+    findings: list[Finding] = []
+    kept = _read_cache(cache)
+    uuids = {record["uuid"] for record in records.values()}
+    for region, selection in selections.items():
+        for dataset, entry in kept["selections"].get(selection, {}).items():
+            for path, tree in entry["files"].items():
+                before = kept["files"].get(path, {})
+                if path in records or Path(path).exists() or before.get("uuid", path) in uuids:
+                    continue
+                metadata = {**entry["metadata"], "regions": [region]}
+                known = completed.setdefault(dataset, {"files": {}, "metadata": metadata})
+                known["files"][path] = tree
+                task = Task(path=path, tree=tree, release=metadata["release"], simulation=False)
+                records[path] = {**inspect_file(task), "entries_before": before.get("entries")}
+                message = f"{path}, which this output has read as part of the fileset, is gone"
+                findings.append(Finding("vanished", message, dataset, path))
+    return completed, findings
 
 
 # --- judging --------------------------------------------------------------------------------------------------

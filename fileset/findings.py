@@ -29,6 +29,11 @@ KINDS: Mapping[str, FindingKind] = MappingProxyType(
             "the file cannot be read, or not to its end",
             "fetch it again, or leave its dataset out with exclude",
         ),
+        "vanished": FindingKind(
+            "fatal",
+            "a file that the same output has read before is not there any more",
+            "bring it back, leave its dataset out with exclude, or begin another output with --output",
+        ),
         "no tree": FindingKind(
             "fatal", "the file has no tree of the release", "fetch it again, or remove it from the fileset"
         ),

@@ -19,7 +19,7 @@ from fileset.filenames import FileName, parse
 from fileset.normalisation import RELEASE_CATALOGS, Knowledge, known_about, luminosity, normalise
 from fileset.settings import FilesetSettings
 
-__all__ = ["Fileset", "resolve"]
+__all__ = ["Fileset", "resolve", "selections"]
 
 Fileset = dict[str, dict[str, Any]]
 # Names of regions; or region -> the skims that serve it, the best first.
@@ -93,6 +93,30 @@ def resolve(settings: FilesetSettings, regions: Regions) -> Fileset:
     fileset = _assemble(sources, skims, settings)
     _check_overlaps(fileset)
     return fileset
+
+
+def selections(settings: FilesetSettings, regions: Regions) -> dict[str, str]:
+    """What names the files that the user asks for, region by region; the same name, the same files.
+
+    Only directories are named: what is in them is found by looking, so that nobody notices when a file is gone. A
+    list of files, or a catalogue, says itself what it should have.
+    """
+    path = DEMO if settings.fileset == "demo" else Path(settings.fileset).expanduser()
+    if settings.fileset in set(CATALOGS) - {"demo"} or not path.is_dir():
+        return {}
+    asked = settings.model_dump(mode="json", include={"skim", "groups", "dsids", "exclude"})
+    return {
+        region: json.dumps(
+            {
+                **asked,
+                "directory": str(path.resolve()),
+                "region": region,
+                "skims": list(regions[region]) if isinstance(regions, Mapping) else [],
+            },
+            sort_keys=True,
+        )
+        for region in regions
+    }
 
 
 def _not_found(name: str) -> str:

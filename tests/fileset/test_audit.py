@@ -16,7 +16,7 @@ from fileset.catalog import load_catalog
 from fileset.coffea_forms import with_steps
 from fileset.exceptions import FailureError
 from fileset.findings import KINDS
-from fileset.resolve import resolve
+from fileset.resolve import resolve, selections
 from fileset.settings import FilesetSettings
 
 
@@ -370,3 +370,72 @@ def test_a_file_damaged_in_part_is_left_to_who_reads_it(in_two_files):
     spec = look().fileset["361106.Zee.2lep"]["files"][str(path)]
     assert (spec["num_entries"], spec["steps"]) == (30, [[0, 30]])
     assert "unreadable" not in spec
+
+
+# --- files that are gone --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def again(skim):
+    """Audits what a user asks of the directory, with the memory of one output."""
+
+    def look(regions=("2L",), *, allow_missing=False, **asked) -> Audit:
+        settings = FilesetSettings(fileset=str(skim), **asked)
+        return check(
+            resolve(settings, regions),
+            cache=skim.parent / "cache.json",
+            allow_missing=allow_missing,
+            selections=selections(settings, regions),
+        )
+
+    return look
+
+
+@pytest.mark.parametrize("name", ["MC/mc_361106.Zee.2lep.root", "Data/data_A.2lep.root"])
+@pytest.mark.parametrize("allow_missing", [False, True])
+def test_a_file_that_vanishes_from_a_directory_is_missed(skim, again, name, allow_missing):
+    again(("2L", "3L"))
+    content = (skim / name).read_bytes()
+    (skim / name).unlink()
+    with pytest.raises(AuditError, match=r"is gone: bring it back, .* exclude, .* --output") as caught:
+        again(("2L",), allow_missing=allow_missing)
+    assert str(skim / name) in str(caught.value)
+    (finding,) = caught.value.audit.of_severity("fatal")
+    assert (finding.kind, finding.file) == ("vanished", str(skim / name))
+    with pytest.raises(AuditError, match="is gone"):  # it is not forgotten by failing
+        again(("2L",))
+    (skim / name).write_bytes(content)
+    assert found(again(("2L",)), "fatal") == set()
+
+
+def test_who_asks_for_less_misses_nothing(skim, again):
+    whole = again()
+    (skim / "MC" / "mc_361106.Zee.2lep.root").unlink()
+    for asked in ({"dsids": (0, 410000)}, {"exclude": (361106,)}, {"groups": ("data",)}):
+        assert len(again(**asked).records) < len(whole.records)
+    assert len(again(skim="2lep").records) == len(whole.records) - 1
+
+
+def test_a_file_under_another_name_has_moved(skim, again):
+    again()
+    path = skim / "MC" / "mc_361106.Zee.2lep.root"
+    path.rename(path.with_name("mc_361106.Zee_e.2lep.root"))
+    assert found(again(), "fatal") == set()
+
+
+def test_a_vanished_part_of_a_sample_may_be_missing(skim, write_file, again):
+    path = write_file(skim / "MC" / "more" / "mc_361106.Zee.2lep.root", first=1001, entries=30, **SAMPLE)
+    again()
+    path.unlink()
+    for _ in range(2):
+        result = again(allow_missing=True)
+        entry = result.fileset["361106.Zee.2lep"]
+        assert "left out" in found(result, "warning")
+        assert entry["files"][str(path)]["num_entries"] == 30
+        assert entry["files"][str(path)]["unreadable"]
+        assert entry["metadata"]["entries"] == 50
+
+
+@pytest.mark.parametrize("fileset", ["atlas-2020", "atlas-2025", "atlasopenmagic:2020e"])
+def test_only_directories_are_remembered(fileset):
+    assert selections(FilesetSettings(fileset=fileset), ("2L",)) == {}
