@@ -2,13 +2,13 @@
 
 import importlib.metadata
 import logging
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import hist
 
-from fileset.exceptions import FailureError
 from processors.files import fingerprint, read_json, write_json
 from processors.packing import added, packed
 from processors.shards import is_whole
@@ -52,8 +52,8 @@ def read_receipt(directory: Path, chunk: str, config_hash: str) -> dict[str, Any
 
     A receipt counts when it is whole, of the same configuration, and its shard has the bytes it was written with.
     """
-    receipt = _content(directory, chunk)
-    if receipt is None or receipt["config_hash"] != config_hash:
+    receipt = _content(directory, chunk, config_hash)
+    if receipt is None:
         return None
     shard = receipt["shard"]
     if shard is not None and not is_whole(directory / shard["path"], shard):
@@ -62,8 +62,8 @@ def read_receipt(directory: Path, chunk: str, config_hash: str) -> dict[str, Any
     return receipt
 
 
-def _content(directory: Path, chunk: str) -> dict[str, Any] | None:
-    """What a receipt holds; None where there is none, or no whole one of this format."""
+def _content(directory: Path, chunk: str, config_hash: str) -> dict[str, Any] | None:
+    """What a receipt holds; None where there is none, or no whole one of this format and configuration."""
     path = receipt_path(directory, chunk)
     try:
         receipt = read_json(path) if path.is_file() else None
@@ -72,26 +72,44 @@ def _content(directory: Path, chunk: str) -> dict[str, Any] | None:
         return None
     if not isinstance(receipt, dict) or receipt.get("format") != RECEIPT_FORMAT:
         return None
-    return receipt
+    return receipt if receipt["config_hash"] == config_hash else None
 
 
-def books_of(directory: Path, chunks: Sequence[str]) -> dict[str, Any]:
+def books_of(directory: Path, hashes: Mapping[str, str]) -> dict[str, Any]:
     """What some chunks gave, added up in their order.
+
+    Somebody else may have written over a chunk since it was done: a worker that outlived a run of another
+    configuration. Such chunks are left out. Shards are known by their size here; whoever reads one compares its
+    checksum.
 
     Args:
         directory: of the receipts.
-        chunks: names, of chunks that were done.
+        hashes: chunk that was done -> hash of what its result depends on.
 
     Returns:
-        `receipts`: chunk -> receipt; `histograms`: name -> histogram of all these chunks.
+        `receipts`: chunk -> receipt; `histograms`: name -> histogram of all these chunks; `changed`: the chunks whose
+        receipt or shard is not, or no longer, that of this configuration.
     """
     receipts: dict[str, dict[str, Any]] = {}
     packs = []
-    for chunk in chunks:
-        receipt = _content(directory, chunk)
-        if receipt is None:
-            message = f"the receipt {receipt_path(directory, chunk)} was taken away: run again"
-            raise FailureError(message)
+    changed = set()
+    for chunk, config_hash in hashes.items():
+        receipt = _content(directory, chunk, config_hash)
+        if receipt is None or not _has_its_size(directory, receipt["shard"]):
+            changed.add(chunk)
+            continue
         packs.append(receipt.pop("histograms"))
         receipts[chunk] = receipt
-    return {"receipts": receipts, "histograms": added(packs)}
+    return {"receipts": receipts, "histograms": added(packs), "changed": changed}
+
+
+def _has_its_size(directory: Path, shard: Mapping[str, Any] | None) -> bool:
+    """Whether there is a shard of this size, or none is needed."""
+    if shard is None:
+        return True
+    try:
+        # A network disk may remember the size of the file before; opening it asks the server.
+        with Path(directory, shard["path"]).open("rb") as file:
+            return file.seek(0, os.SEEK_END) == int(shard["bytes"])
+    except FileNotFoundError:
+        return False

@@ -2,7 +2,8 @@
 
 What each chunk gave lies on disk, beside its shard, before anybody is told that it is done. The books are made of
 these receipts alone, so that nothing is lost with a worker, a scheduler or the client, and the client never holds
-more than the sums.
+more than the sums. A worker that outlived an earlier run may still write to the same place: only receipts of this
+configuration are counted.
 """
 
 import logging
@@ -20,6 +21,7 @@ from processors.books import ledger
 from processors.dispatch import added_up
 from processors.execution import Missing, run_chunks
 from processors.files import write_json
+from processors.progress import Watch
 from processors.receipts import books_of, read_receipt, receipt_path
 
 __all__ = ["refuse", "run_what_is_missing", "shard_chunks"]
@@ -30,6 +32,9 @@ StageOutput = tuple[dict[str, dict[str, Any]], dict[str, hist.Hist], list[Missin
 
 # Receipts that one task reads.
 _BATCH = 50
+
+# What is said of a chunk that was written over twice.
+_OVERWRITTEN = "another run writes to the same place: wait for it, or give another output"
 
 # A line of the ledger takes about this much [bytes].
 _LEDGER_LINE = 600
@@ -68,11 +73,42 @@ def run_what_is_missing(
         logger.info("%d of %d chunks were done before", len(before), len(chunks))
     if watch := getattr(executor, "watch", None):
         watch.found(len(before), sum(len(chunks[name]) for name in before))
-    name_of = {chunks[name]: name for name in names if name not in before}
+    doing: Callable[[Sequence[str], ExecutorBase], list[Missing]] = partial(
+        _do, chunks, hashes, directory, processor, run=run, **how
+    )
+    missing = [*known_missing, *doing([name for name in names if name not in before], executor)]
+    books = _added_books(executor, directory, chunks, hashes, missing)
+    if changed := sorted(books["changed"]):
+        logger.warning("%d chunks were written over since they were done: they are done again", len(changed))
+        # Their bar is one of its own; the tally goes on.
+        again = executor.copy(watch=Watch(tally=watch.tally)) if watch else executor
+        missing += doing(changed, again)
+        books = _added_books(executor, directory, chunks, hashes, missing)
+        lost = [chunks[name] for name in sorted(books["changed"])]
+        missing += [Missing(i.dataset, i.filename, i.entrystart, i.entrystop, _OVERWRITTEN) for i in lost]
+    receipts = books["receipts"]
+    if missing:
+        write_json(directory / "ledger.json", ledger(len(receipts), missing))
+    return {name: receipts[name] for name in names if name in receipts}, books["histograms"], missing
+
+
+def _do(
+    chunks: Mapping[str, WorkItem],
+    hashes: Mapping[str, str],
+    directory: Path,
+    processor: ProcessorABC,
+    names: Sequence[str],
+    executor: ExecutorBase,
+    *,
+    run: Callable[..., tuple[Any, list[Missing]]],
+    **how: Any,
+) -> list[Missing]:
+    """Does the chunks of these names, whatever lies there of them; returns those that could not be done."""
+    name_of = {chunks[name]: name for name in names}
     if name_of:
         # Killed in the middle, a stage must not leave a manifest, or receipts, of what is being written over.
         (directory / "manifest.json").unlink(missing_ok=True)
-        for name in name_of.values():
+        for name in names:
             receipt_path(directory, name).unlink(missing_ok=True)
     spare = _set_space_aside(directory, len(name_of))
 
@@ -80,25 +116,35 @@ def run_what_is_missing(
         return read_receipt(directory, name_of[item], hashes[name_of[item]]) is not None
 
     try:
-        _, missing = (
-            run(list(name_of), processor, executor, is_done=is_done, **how) if name_of else (None, [])
-        )
+        return run(list(name_of), processor, executor, is_done=is_done, **how)[1] if name_of else []
     finally:
         spare.unlink(missing_ok=True)
-    missing = [*known_missing, *missing]
+
+
+def _added_books(
+    executor: ExecutorBase,
+    directory: Path,
+    chunks: Mapping[str, WorkItem],
+    hashes: Mapping[str, str],
+    missing: Sequence[Missing],
+) -> dict[str, Any]:
+    """What `receipts.books_of` gives of all chunks but those that are missing, in order of their names."""
     undone = {(m.dataset, m.file, m.start, m.stop) for m in missing}
     done = [
         name
-        for name, item in ((name, chunks[name]) for name in names)
+        for name, item in sorted(chunks.items())
         if (item.dataset, item.filename, item.entrystart, item.entrystop) not in undone
     ]
-    if missing:
-        write_json(directory / "ledger.json", ledger(len(done), missing))
-    batches = [done[start : start + _BATCH] for start in range(0, len(done), _BATCH)]
-    books = added_up(executor, partial(books_of, directory), batches)
-    if books is None:
-        return {}, {}, missing
-    return {name: books["receipts"][name] for name in done}, books["histograms"], missing
+    books = added_up(executor, partial(books_of, directory), _batches(done, hashes))
+    return books or {"receipts": {}, "histograms": {}, "changed": set()}
+
+
+def _batches(names: Sequence[str], hashes: Mapping[str, str]) -> list[dict[str, str]]:
+    """Hashes of chunks, as many as one task takes."""
+    return [
+        {name: hashes[name] for name in names[start : start + _BATCH]}
+        for start in range(0, len(names), _BATCH)
+    ]
 
 
 def _done_before(
@@ -107,11 +153,7 @@ def _done_before(
     """The chunks whose receipts count."""
     if not directory.is_dir():
         return set()
-    batches = [
-        {name: hashes[name] for name in names[start : start + _BATCH]}
-        for start in range(0, len(names), _BATCH)
-    ]
-    return added_up(executor, partial(_valid, directory), batches) or set()
+    return added_up(executor, partial(_valid, directory), _batches(names, hashes)) or set()
 
 
 def _valid(directory: Path, hashes: Mapping[str, str]) -> set[str]:

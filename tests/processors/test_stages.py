@@ -10,6 +10,7 @@ import pytest
 import uproot
 
 from fileset.exceptions import FailureError, InputError
+from processors.execution import run_chunks
 from processors.files import checksum, read_json
 from processors.histograms import is_complete, load_histograms
 from processors.settings import REGIONS, RMMSettings
@@ -176,6 +177,44 @@ def test_a_stage_killed_under_another_configuration_leaves_no_manifest_of_the_ol
         manifest_in(undisturbed)
     select(own_sample.fileset(), undisturbed)
     assert manifest_in(undisturbed) == old, "the old configuration, whole again"
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_a_late_task_of_another_configuration_is_never_counted(
+    own_sample: Any,
+    select: Select,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rounds: int,
+) -> None:
+    """A worker that outlived its client writes shard and receipt of the old cuts after the new ones are done."""
+    output, harder = tmp_path / "out", REGIONS["2L"].model_copy(update={"met_min": 30.0})
+    old = undisturbed / "shards" / "2L"
+    late = sorted(old.glob(f"{ZEE}/*"))[:2]
+    assert [path.suffix for path in late] == [".parquet", ".json"], "a shard and its receipt"
+    disturbed = []
+
+    def overtaken(*what: Any, **how: Any) -> Any:
+        fates = run_chunks(*what, **how)
+        if len(disturbed) < rounds:
+            disturbed.append(len(what[0]))
+            for path in late:
+                shutil.copy(path, output / "shards" / "2L" / path.relative_to(old))
+        return fates
+
+    monkeypatch.setattr("processors.stages.select._BACKENDS", {"coffea": overtaken})
+    if rounds == 2:
+        with pytest.raises(FailureError, match="another run writes to the same place: wait for it"):
+            select(own_sample.fileset(), output, region=harder)
+        assert read_json(output / "shards" / "2L" / "ledger.json")["done"] == 7
+        assert not (output / "shards" / "2L" / "manifest.json").exists()
+        assert disturbed == [8, 1], "the one that was written over is done once more"
+        return
+    result = select(own_sample.fileset(), output, region=harder)
+    clean = tmp_path / "clean"
+    assert result["datasets"] == select(own_sample.fileset(), clean, region=harder)["datasets"]
+    assert manifest_in(output) == manifest_in(clean)
 
 
 def test_a_killed_stage_goes_on_where_it_was(
