@@ -4,6 +4,7 @@ The functions that run on scheduler and workers (`_facts`, `_importable`, `_writ
 value: they are there before our packages are.
 """
 
+import asyncio
 import logging
 import sys
 import time
@@ -39,6 +40,9 @@ _MODULES_FOR_MODELS = ("models.bundle",)
 
 # A network disk shows a new file on other machines after a while [s].
 _VISIBLE_WITHIN = 5.0
+
+# How long scheduler and workers may take to answer; Keras on a cold network disk takes a minute to import [s].
+_ANSWERS_WITHIN = 120.0
 
 # Workers named in a sentence; of the others only the number is told.
 _NAMED = 2
@@ -132,15 +136,57 @@ def _named(places: Sequence[str], workers: Mapping[str, Any]) -> str:
 
 def _everywhere(client: Any, workers: Mapping[str, Any], function: Any, *args: Any) -> dict[str, Any]:
     """What a function returns (or raises) on the scheduler and on each worker."""
+    from distributed.comm import CommClosedError  # noqa: PLC0415 - only where Dask is used
+
     try:
-        results = {_SCHEDULER: client.run_on_scheduler(function, *args)}
+        answer = client.sync(client.run_on_scheduler, function, *args, callback_timeout=_ANSWERS_WITHIN)
+        results = {_SCHEDULER: answer}
+    except TimeoutError:
+        raise _silent([_SCHEDULER], workers, _ANSWERS_WITHIN) from None
+    except CommClosedError:
+        raise  # not what the function said: the scheduler is lost
     except (OSError, RuntimeError, ValueError) as error:
         results = {_SCHEDULER: error}
     return results | _on_workers(client, workers, function, *args)
 
 
-def _on_workers(client: Any, workers: Mapping[str, Any], function: Any, *args: Any) -> dict[str, Any]:
-    return dict(client.run(function, *args, workers=list(workers), on_error="return"))
+def _on_workers(
+    client: Any, workers: Mapping[str, Any], function: Any, *args: Any, limit: float | None = None
+) -> dict[str, Any]:
+    """What a function returns (or raises) on each worker.
+
+    Raises:
+        NotReadyError: some do not answer in time.
+        OSError: the scheduler is lost.
+    """
+    within = limit or _ANSWERS_WITHIN
+    silent: list[str] = []
+
+    async def ask(address: str) -> Any:
+        asked = client.run(function, *args, workers=[address], on_error="return")
+        try:
+            return (await asyncio.wait_for(asked, within))[address]
+        except TimeoutError:
+            silent.append(address)
+        except KeyError as error:  # it went away meanwhile
+            return error
+        return None
+
+    async def ask_all() -> list[Any]:
+        return list(await asyncio.gather(*(ask(address) for address in workers)))
+
+    answers = dict(zip(workers, client.sync(ask_all), strict=True))
+    if silent:
+        raise _silent(silent, workers, within)
+    return answers
+
+
+def _silent(places: Sequence[str], workers: Mapping[str, Any], within: float) -> NotReadyError:
+    failure = (
+        f"no answer came within {within:g} s from {_named(places, workers)}: see whether they have too little memory "
+        "(--memory) or a disk there is stuck, and restart them"
+    )
+    return NotReadyError([Look("answers", "none", (failure,))])
 
 
 def _by_answer(answers: Mapping[str, Any]) -> dict[Any, list[str]]:
@@ -192,8 +238,14 @@ def _look_at_packages(
 ) -> Look:
     try:
         on_scheduler = ship(
-            client, versions=_versions(packages), versions_here=_versions, known=frozenset(workers)
+            client,
+            versions=_versions(packages),
+            versions_here=_versions,
+            known=frozenset(workers),
+            within=_ANSWERS_WITHIN,
         )
+    except TimeoutError:
+        raise _silent([_SCHEDULER, *workers], workers, _ANSWERS_WITHIN) from None
     except (OSError, RuntimeError, ValueError) as error:
         failure = (
             f"our packages cannot be brought to the cluster ({cause_of(error)}): free space in the scratch directory "
@@ -301,7 +353,9 @@ def _look_at_inputs(client: Any, workers: Mapping[str, Any], inputs: Mapping[str
     for entry, address in zip(inputs.items(), cycle(workers), strict=False):
         assigned.setdefault(address, []).append(entry)
     failed = []
-    for address, answer in _on_workers(client, workers, _opened, assigned, timeout).items():
+    # Files of a worker are opened one after the other, and each may take that long.
+    limit = _ANSWERS_WITHIN + timeout * max(map(len, assigned.values()))
+    for address, answer in _on_workers(client, workers, _opened, assigned, timeout, limit=limit).items():
         if isinstance(answer, BaseException):
             failed += [(*entry, address, cause_of(answer)) for entry in assigned.get(address, [])]
         else:

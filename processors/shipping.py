@@ -170,6 +170,7 @@ def ship(
     versions: Mapping[str, str],
     versions_here: Callable[[tuple[str, ...]], dict[str, str]],
     known: frozenset[str],
+    within: float | None = None,
 ) -> str:
     """Has scheduler and workers import the same packages of ours as this process does.
 
@@ -178,6 +179,7 @@ def ship(
         versions: of other packages as they must be on a worker that comes later.
         versions_here: tells them there; pickled by value.
         known: addresses of the workers that are there now.
+        within: time that the scheduler and the workers have for each of two steps; None for any [s].
 
     Returns:
         How the scheduler has them: "installed" or "shipped".
@@ -185,8 +187,10 @@ def ship(
     archive, expected = _archive(), _found(PACKAGES, _SUFFIXES)
     plugin = _Packages(archive, expected, _SUFFIXES, THREAD_VARIABLES, versions, versions_here, known, TOPIC)
     with by_value(sys.modules[__name__]):
-        how = client.run_on_scheduler(_on_scheduler, archive, expected, _SUFFIXES)
-        client.register_plugin(plugin, name=plugin.name)
+        how = client.sync(
+            client.run_on_scheduler, _on_scheduler, archive, expected, _SUFFIXES, callback_timeout=within
+        )
+        client.sync(client.register_plugin, plugin, name=plugin.name, callback_timeout=within)
     return str(how)
 
 

@@ -1,5 +1,7 @@
 """Before the first task: what is missing on a cluster is told at once, each in one sentence with its remedy."""
 
+import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,11 +57,17 @@ class Answering:
     def register_plugin(self, plugin: Any, name: str) -> None:
         pass
 
+    def sync(
+        self, function: Any, *arguments: Any, callback_timeout: float | None = None, **named: Any
+    ) -> Any:
+        answer = function(*arguments, **named)
+        return asyncio.run(answer) if asyncio.iscoroutine(answer) else answer
+
     def run_on_scheduler(self, function: Any, *arguments: Any) -> Any:
         answer = self.answers[function.__name__]
         return answer(*arguments) if callable(answer) else function(*arguments)
 
-    def run(self, function: Any, *arguments: Any, workers: list[str], **_: Any) -> dict[str, Any]:
+    async def run(self, function: Any, *arguments: Any, workers: list[str], **_: Any) -> dict[str, Any]:
         answer = self.answers[function.__name__]
         return {w: answer(*arguments) if callable(answer) else answer[w] for w in workers}
 
@@ -131,6 +139,21 @@ def test_who_does_not_answer_is_told() -> None:
     assert failures(cluster) == [
         f"1 of 3 workers ({one}) cannot be asked (OSError: Timed out): restart what does not answer"
     ]
+
+
+def test_a_worker_that_is_silent_is_not_waited_for_for_ever(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stuck() -> None:
+        await asyncio.sleep(5)
+
+    monkeypatch.setattr(readiness, "_ANSWERS_WITHIN", 0.2)
+    workers = client.scheduler_info()["workers"]
+    begin = time.monotonic()
+    for ask, who in ((readiness._on_workers, "all 2 workers"), (readiness._everywhere, "the scheduler")):
+        with pytest.raises(NotReadyError, match=f"no answer came within 0.2 s from {who}: .* memory"):
+            ask(client, workers, stuck)
+    assert time.monotonic() - begin < 4
 
 
 def test_what_cannot_be_imported_is_told() -> None:
