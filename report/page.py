@@ -83,12 +83,9 @@ class _RegionView:
     by_family: bool
 
 
-def _read(path: Path, *, needed_from: str = "") -> dict[str, Any]:
-    """Read a JSON document of the output folder; a missing one is empty unless a stage must have left it."""
+def _read(path: Path) -> dict[str, Any]:
+    """Read a JSON document of the output folder; a missing one is empty."""
     if not path.is_file():
-        if needed_from:
-            message = f"{path} is missing; run the stage {needed_from} first"
-            raise InputError(message)
         return {}
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -142,6 +139,18 @@ def _events(
             if values is not None:
                 found.append(Event(dataset, number, values))
     return found
+
+
+def _refuse_another_model(regions: Sequence[Region]) -> None:
+    """Raises an error for an evaluated model whose scores are not among those that are drawn."""
+    for region in regions:
+        model = (region.evaluation.get("model") or {}).get("name")
+        if model is not None and model not in scored_models(region.histograms):
+            message = (
+                f"evaluate.json is about the model {model} of region {region.name}, whose scores are not of the events "
+                "that are selected now: run score and evaluate again"
+            )
+            raise InputError(message)
 
 
 def _refuse_unknown_events(
@@ -369,7 +378,13 @@ def write_page(output: Path, *, settings: ReportSettings | None = None, processe
         FailureError: the documents contradict each other.
     """
     settings = settings or ReportSettings()
-    selection = _read(output / "select.json", needed_from="select")
+    if not (output / "select.json").is_file():
+        message = (
+            f"{output / 'select.json'} is missing; run the stage select first, the page is about its events also where "
+            "others were scored with --bundle"
+        )
+        raise InputError(message)
+    selection = _read(output / "select.json")
     if not (output / "histograms.json").is_file():
         message = f"{output / 'histograms.json'} is missing; run the stage select first"
         raise InputError(message)
@@ -383,6 +398,7 @@ def write_page(output: Path, *, settings: ReportSettings | None = None, processe
         _region(output, name, selection, histograms, evaluation.get(name) or {}, settings)
         for name in selection["regions"]
     ]
+    _refuse_another_model(regions)
     _refuse_unknown_events(regions, selection, settings)
     views = [
         _region_view(

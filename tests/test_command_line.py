@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,10 @@ import numpy as np
 import pytest
 import uproot
 
+from models.bundle import checksum_of_json
+from processors.files import checksum, write_json
 from report.analysis import Analysis
+from run_analysis import _show_power
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -121,6 +125,56 @@ def test_wrong_verb_suggests_the_right_one(run_analysis: Any) -> None:
 
 def test_stage_without_the_one_before(run_analysis: Any, tmp_path: Path) -> None:
     _failed(run_analysis("train", "--region", "2L", "--output", tmp_path), 2, "select")
+
+
+def _bundle(directory: Path, **changed: Any) -> Path:
+    """What looks like a whole bundle until its network is loaded."""
+    directory.mkdir(parents=True)
+    files = ("model.keras", "scaler.json", "features.json", "history.json")
+    for name in files:
+        (directory / name).write_text("{}", encoding="utf-8")
+    card = {"format": 1, "name": directory.name, "region": "2L", "features": ["mll"], "seeds": {"split": 1}}
+    card |= {"checksums": {name: checksum(directory / name) for name in files}, **changed}
+    write_json(directory / "card.json", {**card, "checksum": checksum_of_json(card)})
+    return directory
+
+
+def test_a_bundle_that_is_not_what_it_says_scores_nothing(run_analysis: Any, tmp_path: Path) -> None:
+    model = _bundle(tmp_path / "models" / "2L" / "mine")
+    shutil.copytree(model, model.with_name("copied"))
+    _bundle(model.with_name("elsewhere"), region="3L")
+    options = ("--region", "2L", "--output", tmp_path)
+    _failed(
+        run_analysis("score", "--model", "copied", *options), 2, "is a copy of the model mine of region 2L"
+    )
+    _failed(run_analysis("evaluate", "--model", "elsewhere", *options), 2, "model elsewhere of region 3L")
+    (model / "model.keras").write_text("broken", encoding="utf-8")
+    _failed(
+        run_analysis("score", "--bundle", model, *options), 1, "model.keras of model bundle", "was changed"
+    )
+    assert not (tmp_path / "check.json").exists(), "no file was opened"
+
+
+def test_scores_of_another_model_are_not_evaluated(run_analysis: Any, tmp_path: Path) -> None:
+    _bundle(tmp_path / "models" / "2L" / "mine")
+    scores = {"format": 1, "model": "mine", "model_checksum": "of another", "datasets": {}, "shards": []}
+    write_json(tmp_path / "scores" / "2L" / "mine" / "manifest.json", scores)
+    done = run_analysis("evaluate", "--model", "mine", "--region", "2L", "--output", tmp_path)
+    _failed(done, 2, "of another model than mine is now: run score again")
+
+
+def test_the_power_of_a_collapsed_model_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    area = {"auc": 0.7, "auc_error": 0.01}
+    result: dict[str, Any] = {
+        "model": {"name": "mine", "card": {"preset": "default", "collapsed": True}},
+        "signals": {"1.susy": {"process": "susy", "scores": {"score": area, "met_et": area}}},
+    }
+    background = {"kind": "background", "sample": "demo-simulation", "sumw": 1.0, "scale": 1.0}
+    _show_power("2L", result, {"2.Zee": background})
+    assert "model mine has collapsed: it is no better" in capsys.readouterr().out
+    result["model"]["card"]["collapsed"] = False
+    _show_power("2L", result, {"2.Zee": background})
+    assert "collapsed" not in capsys.readouterr().out
 
 
 def test_debug_shows_the_traceback(run_analysis: Any, tmp_path: Path) -> None:

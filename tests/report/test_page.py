@@ -140,6 +140,15 @@ def test_a_missing_stage_and_an_unknown_signal_are_named(tmp_path: Path, output_
         write_page(output, settings=ReportSettings(signals=("SUSYC1N3",)))
 
 
+def test_an_evaluated_model_whose_scores_are_not_shown_is_refused(tmp_path: Path, output_writer: Any) -> None:
+    output = output_writer(tmp_path, regions=("2L",))
+    evaluation = json.loads((output / "evaluate.json").read_text())
+    evaluation["regions"]["2L"]["model"]["name"] = "from-elsewhere"
+    (output / "evaluate.json").write_text(json.dumps(evaluation))
+    with pytest.raises(InputError, match="about the model from-elsewhere of region 2L, whose scores are not"):
+        write_page(output)
+
+
 def test_histograms_of_another_selection_are_refused(tmp_path: Path, output_writer: Any) -> None:
     output = output_writer(tmp_path, regions=("2L",))
     selection = json.loads((output / "select.json").read_text())
