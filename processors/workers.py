@@ -2,6 +2,8 @@
 
 import logging
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -61,7 +63,8 @@ class Workers:
     def _pool(self) -> ProcessPoolExecutor:
         # Forking a process that runs threads of TensorFlow can deadlock: spawn.
         spawn = multiprocessing.get_context("spawn")
-        return self._stack.enter_context(ProcessPoolExecutor(self.settings.n_workers, spawn))
+        pool = ProcessPoolExecutor(self.settings.n_workers, spawn, initializer=_end_with_parent)
+        return self._stack.enter_context(pool)
 
     @cached_property
     def _client(self) -> Any:
@@ -142,6 +145,22 @@ class Workers:
         if self.settings.executor == "futures":
             return self._pool.map(function, items)
         return map(function, items)
+
+
+def _end_with_parent() -> None:
+    """Lets a process of a pool end when the one that started it is gone.
+
+    Nobody tells it so: a client that is killed closes no queue, and its processes would wait for work for ever. The
+    kernel's own signal for this (PR_SET_PDEATHSIG) comes when the thread that started them ends, which is too early.
+    """
+    threading.Thread(target=_outlive_nobody, name="end-with-parent", daemon=True).start()
+
+
+def _outlive_nobody() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 @contextmanager

@@ -1,5 +1,9 @@
 """Who does the work: one flag chooses, and a Dask cluster is looked at once before it gets any."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,3 +77,40 @@ def test_a_performance_report_is_one_of_dask(tmp_path: Path) -> None:
         InputError, match=r"a performance report \(.*\) needs the executor dask, not iterative"
     ):
         Workers(ExecutionSettings(performance_report=tmp_path / "report.html"))
+
+
+CLIENT = """
+import time
+
+from processors.settings import ExecutionSettings
+from processors.workers import Workers
+
+
+def sleep(_: int) -> None:
+    print("asleep", flush=True)
+    time.sleep(600)
+
+
+if __name__ == "__main__":
+    with Workers(ExecutionSettings(executor="futures", workers=2)) as workers:
+        list(workers.map(abs, range(20)))
+        list(workers.map(sleep, [0]))
+"""
+
+
+def test_the_processes_of_a_killed_client_end_whether_they_work_or_wait(tmp_path: Path) -> None:
+    script = tmp_path / "client.py"
+    script.write_text(CLIENT)
+    where = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=where, start_new_session=True
+    ) as client:
+        try:
+            assert client.stdout is not None
+            assert client.stdout.readline() == "asleep\n"
+            os.kill(client.pid, signal.SIGKILL)
+            # Each process holds this end of the pipe for as long as it lives.
+            client.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(client.pid, signal.SIGKILL)
+            raise
