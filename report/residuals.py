@@ -30,7 +30,7 @@ class ErrorShares:
         color: of the process.
         features: inputs of the model.
         share: shape (k,); adds up to 1.
-        error: statistical error of the share, the sum of all inputs taken as known, shape (k,).
+        error: statistical error of the share, shape (k,).
         total: mean of the sum of all squared errors over the events.
     """
 
@@ -47,9 +47,7 @@ class ErrorShares:
         total = float(means.mean.sum())
         if not total > 0:
             return None
-        return cls(
-            process.label, process.color, means.features, means.mean / total, means.error / total, total
-        )
+        return cls(process.label, process.color, means.features, means.share, means.share_error, total)
 
 
 def error_shares(
@@ -118,8 +116,11 @@ def draw_error_shares(
     for panel, shares in zip(axes.flat, processes, strict=False):
         largest = np.argsort(-shares.share, kind="stable")[:LARGEST]
         places = np.arange(len(largest))
+        share, error = shares.share[largest], shares.error[largest]
+        # No share is below 0 or above 1: neither is the end of its bar.
+        bars = np.clip([error, error], 0.0, [share, 1.0 - share])
         panel.barh(
-            places, shares.share[largest], xerr=shares.error[largest], height=0.62, color=shares.color,
+            places, share, xerr=bars, height=0.62, color=shares.color,
             alpha=0.75, error_kw={"elinewidth": 1.0, "ecolor": INK}, zorder=2,
         )  # fmt: skip
         panel.plot(
@@ -129,13 +130,13 @@ def draw_error_shares(
         panel.set_ylim(LARGEST - 0.4, -0.6)
         panel.yaxis.set_minor_locator(NullLocator())
         panel.tick_params(axis="y", which="both", length=0)
-        panel.set_xlim(left=0)
         panel.xaxis.set_major_locator(MaxNLocator(5, prune="upper"))
         # Bars get shorter downwards: this corner is free.
         panel.annotate(
             shares.label, (1, 0), (-7, 8), xycoords="axes fraction", textcoords="offset points", ha="right",
             va="bottom", fontsize=11,
         )  # fmt: skip
+    axes[0, 0].set_xlim(0.0, min(1.0, axes[0, 0].get_xlim()[1]))
     for panel in axes.flat[len(processes) :]:
         panel.set_visible(False)
     shown = axes[0, : len(processes)]
@@ -152,6 +153,6 @@ def draw_error_shares(
     handle = Line2D([], [], color=INK, marker="|", linestyle="none", markersize=10, markeredgewidth=2)
     figure.legend(
         [handle], ["the same input in all background (held-out events)"], loc="upper right", fontsize=9.5,
-        bbox_to_anchor=(0.985, 1 - 0.68 / height), borderaxespad=0, handletextpad=0.2,
+        bbox_to_anchor=(0.975, 1 - 0.16 / height), borderaxespad=0, handletextpad=0.2,
     )  # fmt: skip
     return figure

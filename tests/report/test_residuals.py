@@ -62,6 +62,43 @@ def test_shares_are_those_of_held_out_background_and_of_all_signal(
         assert (shares.error > 0).all()
 
 
+def test_the_error_of_a_share_is_that_of_a_ratio_of_correlated_sums() -> None:
+    rng = np.random.default_rng(9)
+    datasets = {
+        name: {"kind": "signal", "process": "s", "group": "s", "label": "s", "color": "k"}
+        for name in ("a", "b")
+    }
+    (signal,) = processes_of(datasets)
+
+    def shares() -> Any:
+        parts = []
+        for name, scale in (("a", 1.0), ("b", 3.0)):
+            errors = rng.exponential(scale, (300, 1)) * rng.dirichlet([8.0, 1.0, 1.0], 300)
+            errors[:, 0] *= rng.lognormal(0.0, 1.0, 300)
+            weight = rng.choice([1.0, 2.0], 300)
+            weight /= weight.sum()
+            sums = residual_sums(errors.astype(np.float32), weight, np.full(300, 2, np.uint8))
+            parts.append({"r": residual_histogram(name, FEATURES, sums)})
+        _, (found,) = error_shares(accumulate(parts)["r"], datasets, [signal])
+        return found
+
+    repeated = [shares() for _ in range(300)]
+    spread = np.std([found.share for found in repeated], axis=0)
+    np.testing.assert_allclose(np.mean([found.error for found in repeated], axis=0), spread, rtol=0.12)
+
+
+def test_one_event_that_is_most_of_a_sum_leaves_no_error_above_one(datasets: Datasets, demo: Sample) -> None:
+    process = next(process for process in processes_of(datasets) if process.kind == "signal")
+    errors = np.array([[9e4, 1e4, 1.0], *[[1.0, 1.0, 1.0]] * 99], np.float32)
+    sums = residual_sums(errors, np.ones(100), np.full(100, 2, np.uint8))
+    _, (found,) = error_shares(residual_histogram(process.datasets[0], FEATURES, sums), datasets, [process])
+    assert found.share[0] == pytest.approx(0.9, abs=0.01)
+    assert found.error[0] < 0.02, "with all inputs taken as known it would be 0.9"
+    figure = draw_error_shares(found, [found], sample=demo, name="table-small")
+    assert figure.axes[0].get_xlim()[0] == 0
+    assert found.share[0] < figure.axes[0].get_xlim()[1] <= 1
+
+
 def test_the_inputs_of_a_signal_are_ranked_by_their_share(
     datasets: Datasets, residuals: hist.Hist, demo: Sample
 ) -> None:
