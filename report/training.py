@@ -11,14 +11,16 @@ from report.style import ALERT, MUTED, Sample, new_figure, stamp, styled
 
 __all__ = ["loss_curves"]
 
-_TRAIN, _VALIDATION = "#0072B2", "#D55E00"
+_TRAIN, _VALIDATION, _OBJECTIVE = "#0072B2", "#D55E00", "#009E73"
 
 
 @styled
 def loss_curves(
     history: Mapping[str, Any], *, sample: Sample, name: str = "", collapsed: bool = False
 ) -> Figure:
-    """Draw the loss per epoch and the level of a model that only predicts the mean of its inputs.
+    """Draw the squared error per epoch and the level of a model that only predicts the mean of its inputs.
+
+    Where the epoch was chosen by something else than the error (of a VAE), that is drawn too.
 
     Args:
         history: ``history.json`` of the model.
@@ -26,9 +28,11 @@ def loss_curves(
         name: of the model, for the line above the frame.
         collapsed: the model is no better than that level; the figure says so.
     """
-    figure = new_figure(6.0, 4.4)
-    ax = figure.add_axes((0.135, 0.15, 0.835, 0.70))
-    curves = (("loss", "Training", _TRAIN, "-"), ("val_loss", "Validation", _VALIDATION, (0, (5, 1.5))))
+    figure = new_figure(6.0, 4.75 if collapsed else 4.4)
+    ax = figure.add_axes((0.135, 0.14, 0.835, 0.66 if collapsed else 0.71))
+    curves = [("loss", "Training", _TRAIN, "-"), ("val_loss", "Validation", _VALIDATION, (0, (5, 1.5)))]
+    if _has_own_objective(history):
+        curves.append(("val_objective", "Validation objective", _OBJECTIVE, (0, (1.5, 1))))
     values: list[float] = []
     for key, label, color, dashes in curves:
         losses = np.asarray(history.get(key) or [], dtype=np.float64)
@@ -64,7 +68,7 @@ def loss_curves(
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("Epoch")
-    ax.set_ylabel("Loss")
+    ax.set_ylabel("Mean squared error")
     if values:
         ax.legend(
             loc="upper left", ncols=2, fontsize=10, mode="expand", bbox_to_anchor=(0.015, 0, 0.97, 0.985),
@@ -72,12 +76,18 @@ def loss_curves(
         )  # fmt: skip
     if collapsed:
         ax.text(
-            0.5, 0.08, "COLLAPSED: no better than predicting the mean", transform=ax.transAxes, ha="center",
-            va="bottom", color=ALERT, fontsize=12, fontweight="bold", zorder=8,
+            0.5, 0.955, "COLLAPSED: no better than predicting the mean", transform=figure.transFigure, ha="center",
+            va="center", color=ALERT, fontsize=12, fontweight="bold", zorder=8,
             bbox={"facecolor": "white", "edgecolor": ALERT, "boxstyle": "round,pad=0.35"},
         )  # fmt: skip
     stamp(ax, sample, subtitle=f"model {name}" if name else "")
     return figure
+
+
+def _has_own_objective(history: Mapping[str, Any]) -> bool:
+    """Whether the epoch was chosen by another number than the squared error of the validation split."""
+    objective, losses = history.get("val_objective") or [], history.get("val_loss") or []
+    return bool(objective) and (len(objective) != len(losses) or not np.allclose(objective, losses))
 
 
 def _best_epoch(history: Mapping[str, Any]) -> int | None:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from report.style import Sample
 from report.training import loss_curves
@@ -28,4 +29,17 @@ def test_a_collapsed_model_is_marked(demo: Sample) -> None:
     healthy = loss_curves(HISTORY, sample=demo, collapsed=False).axes[0]
     collapsed = loss_curves(HISTORY, sample=demo, collapsed=True).axes[0]
     assert not any("COLLAPSED" in text.get_text() for text in healthy.texts)
-    assert any("COLLAPSED" in text.get_text() for text in collapsed.texts)
+    (box,) = [text for text in collapsed.texts if "COLLAPSED" in text.get_text()]
+    canvas = FigureCanvasAgg(collapsed.get_figure())
+    assert box.get_window_extent(canvas.get_renderer()).y0 > collapsed.bbox.y1, "it covers no curve"
+
+
+def test_what_chose_the_epoch_is_drawn_where_it_is_not_the_error(demo: Sample) -> None:
+    objective = [1.2, 0.9, 0.8]
+    vae = loss_curves({**HISTORY, "val_objective": objective}, sample=demo).axes[0]
+    drawn = {str(line.get_label()): np.asarray(line.get_ydata()) for line in vae.lines}
+    np.testing.assert_allclose(drawn["Validation objective"], objective)
+    assert "Kept: epoch 3" in drawn
+    plain = loss_curves({**HISTORY, "val_objective": HISTORY["val_loss"]}, sample=demo).axes[0]
+    assert "Validation objective" not in {str(line.get_label()) for line in plain.lines}
+    assert plain.get_ylabel() == "Mean squared error"
