@@ -8,8 +8,10 @@ from typing import Any
 import hist
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from report.processes import Process, Spectrum, dataset_spectra, process_spectrum, processes_of
@@ -263,7 +265,6 @@ def auc_overview(
     height = 1.75 + 0.42 * len(order)
     figure = new_figure(8.4, height)
     axes = figure.subplots(1, 2, sharey=True)
-    figure.subplots_adjust(left=0.27, right=0.975, bottom=0.62 / height, top=1 - 1.0 / height, wspace=0.07)
     for row, key in enumerate(order):
         scores = compared(signals[key]["scores"])
         best = best_variable(scores)
@@ -275,7 +276,9 @@ def auc_overview(
                     _draw_point(panel, row, value, error, name=name, best=best)
     first, second = axes
     first.set(yticks=range(len(order)), ylim=(-0.6, len(order) - 0.4))
-    first.set_yticklabels([labels[key] for key in order])
+    names = first.set_yticklabels([labels[key] for key in order])
+    left = _left_of_labels(figure, names)
+    figure.subplots_adjust(left=left, right=0.975, bottom=0.62 / height, top=1 - 1.0 / height, wspace=0.07)
     first.axvline(0.5, color=MUTED, linestyle=":", linewidth=1.0, zorder=1)
     first.set_xlabel("AUC")
     background_efficiency = f"10$^{{{round(np.log10(float(working_point)))}}}$"
@@ -295,15 +298,22 @@ def auc_overview(
     texts = ["Anomaly score", "Single variable of largest AUC", "Other single variables"]
     figure.legend(
         handles, texts, loc="upper left", ncols=3, fontsize=10.5, borderaxespad=0,
-        bbox_to_anchor=(0.255, 1 - 0.66 / height), handletextpad=0.3,
+        bbox_to_anchor=(min(left, 0.27) - 0.015, 1 - 0.66 / height), handletextpad=0.3,
     )  # fmt: skip
-    _stamp_high(figure, sample, height)
+    _stamp_high(figure, sample, height, left=min(left, 0.27))
     return figure
 
 
-def _stamp_high(figure: Figure, sample: Sample, height: float) -> None:
+def _left_of_labels(figure: Figure, labels: Sequence[Text]) -> float:
+    """Where panels start so that their longest label is seen, as a fraction of the width; half of it at most."""
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]  # matplotlib has no type
+    widest = max(label.get_window_extent(renderer).width for label in labels)
+    return min(0.5, (widest + 14 * figure.dpi / 72) / figure.bbox.width)
+
+
+def _stamp_high(figure: Figure, sample: Sample, height: float, *, left: float) -> None:
     """Write the stamp above a legend that stands outside of the frames."""
-    frame = figure.add_axes((0.27, 1 - 0.66 / height, 0.705, 0.05 / height), frameon=False)
+    frame = figure.add_axes((left, 1 - 0.66 / height, 0.975 - left, 0.05 / height), frameon=False)
     frame.set(xticks=[], yticks=[])
     frame.tick_params(which="both", length=0)
     stamp(frame, sample, subtitle="background: held-out events")
