@@ -13,7 +13,7 @@ import hist
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.histograms import held_out
+from processors.histograms import held_out, rebinned
 from processors.weights import NOMINAL
 
 __all__ = ["bins_with_support", "histfactory_workspace"]
@@ -60,17 +60,19 @@ def histfactory_workspace(
 
     Args:
         histogram: of the score; axes dataset, variation, split, flcomp, score.
-        datasets: metadata of each dataset: `kind`, `group`, `process`.
+        datasets: metadata of each dataset: `kind`, `group`, `process`, and `scale` where a part of it is missing.
         region: name; also that of the channel.
         minimum: effective background events in every bin, at least; bins are merged.
         blinded: take the expected background in place of the data (also where there are none).
         searched: part of the data that was left for the search, see `processors.histograms.left_for_search`.
 
     Returns:
-        HistFactory JSON; None where the fileset has no signal or no background, since there is nothing to fit.
+        HistFactory JSON, whose measurements are called "<process> (incomplete)" where simulation was scaled up for what is
+        missing; None where the fileset has no signal or no background, since there is nothing to fit.
     """
     kinds = {name: str(metadata["kind"]) for name, metadata in datasets.items()}
-    compared = held_out(histogram, kinds, searched=searched).project("dataset", "variation", "score")
+    compared = rebinned(held_out(histogram, kinds, searched=searched), kinds)
+    compared = compared.project("dataset", "variation", "score")
     names = list(compared.axes[0])
     variations = list(compared.axes[1])
     contents = compared.view(flow=True)[:, : len(variations)]
@@ -120,16 +122,19 @@ def histfactory_workspace(
     in_data = [position for group in members["data"].values() for position in group]
     observed = binned(values, in_data if in_data and not blinded else all_background, nominal)
     strengths = [f"mu_{name}" for name in members["signal"]]
+    # The format has no place for a remark; whoever fits must name a measurement, or sees its name.
+    whole = all(metadata.get("scale", 1.0) == 1.0 for metadata in datasets.values())
+    remark = "" if whole else " (incomplete)"
     return {
         "version": "1.0.0",
         "channels": [{"name": region, "samples": samples}],
         "observations": [{"name": region, "data": observed.tolist()}],
-        "measurements": [_measurement(name, strengths) for name in members["signal"]],
+        "measurements": [_measurement(name, strengths, remark) for name in members["signal"]],
     }
 
 
-def _measurement(signal: str, strengths: list[str]) -> dict[str, Any]:
+def _measurement(signal: str, strengths: list[str], remark: str) -> dict[str, Any]:
     own = f"mu_{signal}"
     parameters: list[dict[str, Any]] = [{"name": own, "inits": [0.0], "bounds": [[0.0, 100.0]]}]
     parameters += [{"name": other, "inits": [0.0], "fixed": True} for other in strengths if other != own]
-    return {"name": signal, "config": {"poi": own, "parameters": parameters}}
+    return {"name": f"{signal}{remark}", "config": {"poi": own, "parameters": parameters}}

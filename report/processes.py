@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fileset.exceptions import FailureError, InputError
-from processors.histograms import held_out
+from processors.histograms import held_out, rebinned
 from report.style import FALLBACK_COLORS
 
 __all__ = [
@@ -209,8 +209,11 @@ def dataset_spectra(
         if name not in datasets:
             message = f"histograms.json holds the dataset {name!r}, which select.json does not list; run select again"
             raise FailureError(message)
+    kinds = {name: str(datasets[name]["kind"]) for name in histogram.axes[0]}
     if "split" in names:
-        histogram = held_out(histogram, {name: str(datasets[name]["kind"]) for name in histogram.axes[0]})
+        histogram = held_out(histogram, kinds)
+    if names[-1] == "score":
+        histogram = rebinned(histogram, kinds)
     found, content = _contents(histogram)
     spectra = {name: _fold(content[:, position]) for position, name in enumerate(found)}
     return np.asarray(histogram.axes[-1].edges, dtype=np.float64), spectra

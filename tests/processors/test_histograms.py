@@ -16,6 +16,7 @@ from processors.histograms import (
     left_for_search,
     load_histograms,
     nominal,
+    rebinned,
     save_histograms,
     save_root,
     score_histogram,
@@ -182,12 +183,29 @@ def test_held_out_background_keeps_its_sum_of_weights_in_every_variation() -> No
         background = compared[{"dataset": "Zee", "variation": variation}]
         assert background.sum(flow=True).value == pytest.approx(weight.sum(), rel=1e-12)
         factor = weight.sum() / weight[split == 2].sum()
-        bin_0 = (score >= 0) & (score < 0.1)
+        bin_0 = (score >= 0.04) & (score < 0.06)
         at = background.project("score")[hist.loc(0.05)]
         assert at.value == pytest.approx(factor * weight[(split == 2) & bin_0].sum(), rel=1e-9)
         assert at.variance == pytest.approx(factor**2 * (weight[(split == 2) & bin_0] ** 2).sum(), rel=1e-9)
         signal = compared[{"dataset": "C1N2", "variation": variation}].project("score")[hist.loc(0.05)]
         assert signal.value == pytest.approx(weight[bin_0].sum(), rel=1e-9)
+
+
+@pytest.mark.parametrize(("width", "step"), [(1.0, 0.1), (0.05, 0.02)])
+def test_a_score_is_shown_in_finer_steps_where_the_background_is_narrow(width: float, step: float) -> None:
+    filled = score_histogram(
+        "Zee",
+        2,
+        split=RNG.integers(0, 3, N),
+        flcomp=FLCOMP,
+        score=RNG.normal(0, width, N),
+        weights={"nominal": WEIGHT},
+    )
+    shown = rebinned(filled, {"Zee": "background"})
+    assert shown.axes["score"].widths[0] == pytest.approx(step)
+    assert shown.axes["score"].edges[0] == filled.axes["score"].edges[0]
+    assert shown.sum(flow=True).value == pytest.approx(filled.sum(flow=True).value, rel=1e-12)
+    assert shown.sum(flow=True).variance == pytest.approx(filled.sum(flow=True).variance, rel=1e-12)
 
 
 def test_of_data_that_a_model_was_trained_on_only_the_rest_counts_beside_simulation_of_its_luminosity() -> (
