@@ -50,6 +50,7 @@ class Stack:
         signals: process, spectrum at its own normalisation, and the factor it is drawn with.
         blind: the upper edge of what is shown of the data; None shows all.
         held_out: the background is drawn from held-out events only.
+        is_score: the variable is a model's score.
     """
 
     edges: Floats
@@ -59,6 +60,7 @@ class Stack:
     signals: list[tuple[Process, Spectrum, float]] = field(default_factory=list)
     blind: float | None = None
     held_out: bool = False
+    is_score: bool = False
 
     @property
     def total(self) -> Spectrum:
@@ -170,6 +172,7 @@ def stack_contents(
         data=data[0] if data else None,
         blind=blind,
         held_out="split" in [axis.name for axis in histogram.axes],
+        is_score=histogram.axes[-1].name == "score",
     )
     total = stack.total
     totals = {process.key: sums[process].total for process in processes if process.kind == "signal"}
@@ -426,7 +429,7 @@ def _shown_range(stack: Stack) -> tuple[float, float]:
     if not len(used):
         return float(stack.edges[0]), float(stack.edges[-1])
     first, last = (max(int(used[0]) - 1, 0), min(int(used[-1]) + 2, bins))
-    if not stack.held_out:
+    if not stack.is_score:
         first, last = 0, bins if last > 2 * bins / 3 else last
     return float(stack.edges[first]), float(stack.edges[last])
 
