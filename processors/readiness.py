@@ -136,7 +136,7 @@ def _named(places: Sequence[str], workers: Mapping[str, Any]) -> str:
 
 def _everywhere(client: Any, workers: Mapping[str, Any], function: Any, *args: Any) -> dict[str, Any]:
     """What a function returns (or raises) on the scheduler and on each worker."""
-    from distributed.comm import CommClosedError  # noqa: PLC0415 - only where Dask is used
+    from distributed.comm.core import CommClosedError  # noqa: PLC0415 - only where Dask is used
 
     try:
         answer = client.sync(client.run_on_scheduler, function, *args, callback_timeout=_ANSWERS_WITHIN)

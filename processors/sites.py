@@ -6,8 +6,9 @@ What is particular of a site is data, in sites.yaml and in the configuration; wh
 
 import difflib
 import logging
-import re
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import yaml
 
 from fileset.exceptions import FailureError, InputError
 from processors.dispatch import cause_of
+from processors.redaction import redacted_text
 from processors.settings import ExecutionSettings, SiteSettings
 
 __all__ = ["connected", "site_of", "sites_known"]
@@ -51,7 +53,8 @@ def site_of(settings: ExecutionSettings) -> SiteSettings:
     """
     if settings.scheduler is not None:
         if settings.site is not None:
-            message = f"a scheduler ({settings.scheduler}) and a site ({settings.site}) were given: give one"
+            public = redacted_text(settings.scheduler)
+            message = f"a scheduler ({public}) and a site ({settings.site}) were given: give one"
             raise InputError(message)
         return SiteSettings(kind="scheduler", address=settings.scheduler, wait=60)
     name = settings.site or "local"
@@ -122,7 +125,9 @@ def connected(settings: ExecutionSettings) -> Iterator[Any]:
         FailureError: an extra is not installed, nothing answers, or no worker comes.
     """
     site = site_of(settings)
-    name = f"site {settings.site}" if settings.site else settings.scheduler or "the local cluster"
+    name = (
+        f"site {settings.site}" if settings.site else redacted_text(settings.scheduler or "the local cluster")
+    )
     kind = _KINDS[str(site.kind)]
     with ExitStack() as stack:
         try:
@@ -131,7 +136,7 @@ def connected(settings: ExecutionSettings) -> Iterator[Any]:
             message = f"{name} needs {error.name}: pip install 'collider-anomalies[{kind.extra}]'"
             raise FailureError(message) from error
         except (OSError, ValueError, RuntimeError) as error:
-            message = f"{name} cannot be reached ({_public(cause_of(error))}): {kind.unreached}"
+            message = f"{name} cannot be reached ({redacted_text(cause_of(error))}): {kind.unreached}"
             raise FailureError(message) from error
         try:
             client.wait_for_workers(1, timeout=site.wait or _CONNECT)
@@ -139,11 +144,6 @@ def connected(settings: ExecutionSettings) -> Iterator[Any]:
             message = f"no worker of {name} came within {site.wait or _CONNECT} s: {kind.without_workers}"
             raise FailureError(message) from error
         yield client
-
-
-def _public(text: str) -> str:
-    """Without what may stand before the @ of an address."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def _local(stack: ExitStack, site: SiteSettings) -> Any:
@@ -154,16 +154,30 @@ def _local(stack: ExitStack, site: SiteSettings) -> Any:
 
     # Both know the limits of a container.
     number = site.cores or CPU_COUNT
-    cluster = LocalCluster(
-        n_workers=number,
-        threads_per_worker=1,
-        memory_limit=parse_bytes(site.memory) if site.memory else MEMORY_LIMIT // number,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        local_directory=site.local_directory,
-        silence_logs=logging.CRITICAL,
-    )
+    with _deaf_to_interrupts():
+        cluster = LocalCluster(
+            n_workers=number,
+            threads_per_worker=1,
+            memory_limit=parse_bytes(site.memory) if site.memory else MEMORY_LIMIT // number,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            local_directory=site.local_directory,
+            silence_logs=logging.CRITICAL,
+        )
     return stack.enter_context(Client(stack.enter_context(cluster), timeout=_CONNECT))
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Processes started meanwhile ignore Ctrl-C, which is for this one: it stops them in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say so
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _scheduler(stack: ExitStack, site: SiteSettings) -> Any:
@@ -174,7 +188,7 @@ def _scheduler(stack: ExitStack, site: SiteSettings) -> Any:
     absent = [key for key in _TLS if not config.get(f"distributed.comm.tls.{key}", None)]
     if address.startswith("tls://") and absent:
         message = (
-            f"{_public(address)} wants a certificate and Dask's configuration has no distributed.comm.tls."
+            f"{redacted_text(address)} wants a certificate and Dask's configuration has no distributed.comm.tls."
             f"{{{', '.join(absent)}}}: name the files in ~/.config/dask/*.yaml or in "
             "DASK_DISTRIBUTED__COMM__TLS__CA_FILE and its like"
         )
@@ -233,9 +247,40 @@ def _batch(stack: ExitStack, site: SiteSettings) -> Any:
     if shutil.which(command) is None:
         message = f"{command} is not on this machine: log in where jobs of {site.kind} are submitted"
         raise FailureError(message)
-    cluster = stack.enter_context(start(**_job(site), **own(site)))
+    cluster = stack.enter_context(_stopped_at_last(start(**_job(site), **own(site))))
+
+    async def submit() -> None:
+        cluster.worker_spec.update(cluster.new_worker_spec())
+        await cluster
+
+    # Adaptive scaling would ask again and again for a job that is refused; the first one is seen to by ourselves.
+    try:
+        cluster.sync(submit)
+    except RuntimeError as error:
+        said = " ".join(str(error).rpartition("stderr:\n")[2].split()) or cause_of(error)
+        message = (
+            f"{command} refuses the job ({said}): check what it asks for (queue, account, walltime, memory)"
+        )
+        raise FailureError(message) from error
     cluster.adapt(minimum=site.minimum, maximum=site.maximum)
     return stack.enter_context(Client(cluster, timeout=_CONNECT))
+
+
+@contextmanager
+def _stopped_at_last(cluster: Any) -> Iterator[Any]:
+    """A cluster that is closed at the end; what it has to say about jobs that were refused hides no other error."""
+    from distributed.core import Status  # noqa: PLC0415 - only where Dask is used
+
+    try:
+        yield cluster
+    finally:
+        for job in cluster.workers.values():
+            if job.status == Status.created:  # never started: closing would wonder
+                job.status = Status.failed
+        try:
+            cluster.__exit__(None, None, None)
+        except (AssertionError, RuntimeError) as error:
+            logger.debug("the cluster was not closed in order", exc_info=error)
 
 
 def _job(site: SiteSettings) -> dict[str, Any]:

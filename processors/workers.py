@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from coffea.processor.executor import ExecutorBase
 
-from fileset.exceptions import InputError
-from processors.dispatch import DaskChunks, IterativeChunks, PoolChunks
+from fileset.exceptions import FailureError, InputError
+from processors.dispatch import DaskChunks, IterativeChunks, PoolChunks, cause_of
 from processors.progress import Watch, tidily
+from processors.redaction import redacted_text
 from processors.settings import ExecutionSettings
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 __all__ = ["Workers"]
 
 logger = logging.getLogger(__name__)
+
+# They print tracebacks of what comes back as an exception too.
+_LOUD = ("distributed", "distributed.client", "distributed.utils", "tornado.application", "asyncio")
 
 
 class Workers:
@@ -42,8 +46,17 @@ class Workers:
             ("a performance report", settings.performance_report),
         ):
             if given is not None and settings.executor != "dask":
-                message = f"{what} ({given}) needs the executor dask, not {settings.executor}"
+                message = (
+                    f"{what} ({redacted_text(str(given))}) needs the executor dask, not {settings.executor}"
+                )
                 raise InputError(message)
+        # A site that makes no sense is told before anything starts.
+        if settings.sites or settings.executor == "dask":
+            from processors.sites import site_of, sites_known  # noqa: PLC0415 - only where there are any
+
+            sites_known(settings)
+            if settings.executor == "dask":
+                site_of(settings)
         self.settings = settings
         self.watch = watch or Watch()
         self._stack = ExitStack()
@@ -75,7 +88,9 @@ class Workers:
 
         # Workers that stop in the right order still complain; what matters comes back as an exception.
         with dask.config.set({"logging.distributed": "critical"}):
-            logging.getLogger("distributed").setLevel(logging.CRITICAL)
+            if not logging.getLogger().isEnabledFor(logging.INFO):  # as with --debug
+                for name in _LOUD:
+                    logging.getLogger(name).setLevel(logging.CRITICAL)
             client = self._stack.enter_context(connected(self.settings))
         logger.info("Dask dashboard: %s", client.dashboard_link)
         if self.settings.performance_report is not None:
@@ -106,13 +121,18 @@ class Workers:
 
         Raises:
             NotReadyError: something is missing; it says everything that is.
+            FailureError: the scheduler is lost.
         """
         from processors.readiness import check_workers  # noqa: PLC0415 - only where Dask is used
 
         if self._looks is None and self.settings.executor == "dask":
-            self._looks = check_workers(
-                self._client, output=output, inputs=inputs, scoring=scoring, timeout=self.settings.timeout
-            )
+            client, timeout = self._client, self.settings.timeout
+            try:
+                self._looks = check_workers(
+                    client, output=output, inputs=inputs, scoring=scoring, timeout=timeout
+                )
+            except OSError as error:
+                raise _lost(client, error) from error
         return self._looks or []
 
     def executor(self, description: str) -> ExecutorBase:
@@ -137,14 +157,32 @@ class Workers:
         return self._pool
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
-        """Like the builtin `map`, by the workers; results keep their order."""
+        """Like the builtin `map`, by the workers; results keep their order.
+
+        Raises:
+            FailureError: the Dask scheduler is lost.
+        """
         function = partial(tidily, function)
         if self.settings.executor == "dask":
             self.look_first()
-            return cast("list[Any]", self._client.gather(self._client.map(function, list(items), pure=False)))
+            from distributed.client import FutureCancelledError  # noqa: PLC0415 - only where Dask is used
+            from distributed.comm.core import CommClosedError  # noqa: PLC0415
+
+            client = self._client
+            try:
+                return cast("list[Any]", client.gather(client.map(function, list(items), pure=False)))
+            except (CommClosedError, FutureCancelledError) as error:
+                raise _lost(client, error) from error
         if self.settings.executor == "futures":
             return self._pool.map(function, items)
         return map(function, items)
+
+
+def _lost(client: Any, error: BaseException) -> FailureError:
+    address = redacted_text(str(client.scheduler.address))
+    return FailureError(
+        f"the Dask scheduler {address} was lost ({redacted_text(cause_of(error))}): start it again and run again"
+    )
 
 
 def _end_with_parent() -> None:

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Verbs", "taking_flags"]
 
 
+# What a shell makes of SIGINT, 128 + 2.
+_STOPPED = 130
+
+
 class Verbs(click.Group):
     """Suggests the right verb for a wrong one."""
 
@@ -91,6 +95,11 @@ def taking_flags(body: Callable[[Analysis, "Workers"], None], table: Flags = FLA
             text = f"{type(error).__name__}: {error}" if isinstance(error, OSError) else str(error)
             click.secho(f"error: {redacted_text(text)}", fg="red", err=True)
             sys.exit(2 if isinstance(error, InputError) else 1)
+        except KeyboardInterrupt:
+            if debug:
+                raise
+            click.secho("stopped: run the same command again, it goes on", fg="red", err=True)
+            sys.exit(_STOPPED)
 
     for flag, (_, how) in reversed(table.items()):
         command = click.option(flag, default=None, **how)(command)

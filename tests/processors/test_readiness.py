@@ -57,9 +57,8 @@ class Answering:
     def register_plugin(self, plugin: Any, name: str) -> None:
         pass
 
-    def sync(
-        self, function: Any, *arguments: Any, callback_timeout: float | None = None, **named: Any
-    ) -> Any:
+    def sync(self, function: Any, *arguments: Any, **named: Any) -> Any:
+        named.pop("callback_timeout", None)
         answer = function(*arguments, **named)
         return asyncio.run(answer) if asyncio.iscoroutine(answer) else answer
 

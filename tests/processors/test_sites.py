@@ -1,6 +1,7 @@
 """Sites: a table that a person can add to; what is asked for in vain is said at once."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +104,15 @@ def test_a_missing_extra_is_named(
 def test_no_scheduler_is_said_with_the_address_but_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sites, "_CONNECT", 1)
     with (
-        pytest.raises(FailureError, match=r"tcp://127.0.0.1:1 cannot be reached .*or correct the address"),
-        connected(ExecutionSettings(scheduler="tcp://127.0.0.1:1")),
+        pytest.raises(
+            FailureError, match=r"tcp://127.0.0.1:1 cannot be reached .*or correct the address"
+        ) as told,
+        connected(ExecutionSettings(scheduler="tcp://bob:s3cret@127.0.0.1:1")),
     ):
         pass
-    assert sites._public("no http://physicist:secret@server:80/x") == "no http://server:80/x"
+    assert "s3cret" not in str(told.value)
+    with pytest.raises(InputError, match=r"a scheduler \(tcp://h:1\) needs the executor dask"):
+        Workers(ExecutionSettings(executor="futures", scheduler="tcp://bob:s3cret@h:1"))
 
 
 def job(settings: SiteSettings) -> dict[str, Any]:
@@ -142,3 +147,21 @@ def test_a_job_of_lxplus_asks_for_what_the_batch_system_of_cern_wants() -> None:
     assert "--worker-port 10000:10100" in script
     assert made.submit_command.split() == ["condor_submit", "-spool"]
     assert sites._job(site)["scheduler_options"]["port"] == 8786
+
+
+def test_a_job_that_is_refused_ends_at_once_in_the_words_of_the_batch_system(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    refusal = "sbatch: error: invalid partition specified: nosuch"
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(f'#!/bin/sh\necho "{refusal}" >&2\nexit 1\n', encoding="utf-8")
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    own = SiteSettings(like="slurm", wait=15, queue="nosuch", interface="lo")
+    begin = time.monotonic()
+    with (
+        pytest.raises(FailureError, match=rf"^sbatch refuses the job \({refusal}\): check what it asks for"),
+        connected(ExecutionSettings(site="mine", sites={"mine": own})),
+    ):
+        pass
+    assert time.monotonic() - begin < 10.0

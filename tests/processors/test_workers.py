@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed.comm.core import CommClosedError
 
-from fileset.exceptions import InputError
+from fileset.exceptions import FailureError, InputError
 from processors import readiness
 from processors.settings import ExecutionSettings, SiteSettings
 from processors.workers import Workers
@@ -63,6 +64,38 @@ def test_the_cluster_is_looked_at_once_before_the_first_task(
     looks = workers.look_first(output=tmp_path)
     assert len(looked_at) == 1
     assert not any(look.failures for look in looks)
+
+
+def test_a_lost_scheduler_is_told_with_the_remedy(
+    cluster: tuple[Workers, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers, _ = cluster
+
+    def lost(*_: Any, **__: Any) -> Any:
+        raise CommClosedError
+
+    told = r"^the Dask scheduler tcp://127.0.0.1:\d+ was lost \(.*\): start it again and run again$"
+    with monkeypatch.context() as patch:
+        patch.setattr(workers.client, "gather", lost)
+        with pytest.raises(FailureError, match=told):
+            workers.map(abs, [1])
+        patch.setattr(workers.client, "run_on_scheduler", lost)
+        patch.setattr(workers, "_looks", None)
+        with pytest.raises(FailureError, match=told):
+            workers.look_first()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"site": "slrum"}, r"did you mean slurm\?"),
+        ({"sites": {"mine": SiteSettings(cores=2)}}, "site mine has no kind"),
+        ({"performance_report": Path("x.html")}, "a performance report .* needs the executor dask"),
+    ],
+)
+def test_what_makes_no_sense_is_told_before_anything_starts(content: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Workers(ExecutionSettings(**content))
 
 
 def test_without_dask_there_is_no_client_and_nothing_to_look_at(tmp_path: Path) -> None:
