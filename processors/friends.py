@@ -29,6 +29,7 @@ def write_friends(directory: Path, manifest: Mapping[str, Any], map: Map = map) 
 
     Branches: `runNumber`, `eventNumber` and `channelNumber` as in the input files, `weight`, `flcomp`, `split`
     (0 train, 1 validation, 2 test), `score` and further `score_<name>`. Entries follow the shards of the manifest.
+    Where input is missing, a string `INCOMPLETE` beside the tree says so, and the factor that the weights lack.
 
     Args:
         directory: of the scores.
@@ -44,7 +45,12 @@ def write_friends(directory: Path, manifest: Mapping[str, Any], map: Map = map) 
     columns = ["score", *(f"score_{name}" for name in manifest["scores"][1:])]
     write = partial(_write_friend, directory, columns)
     jobs = [
-        (dataset, str(manifest["datasets"][dataset].get("release", "")), paths)
+        (
+            dataset,
+            str(manifest["datasets"][dataset].get("release", "")),
+            "" if manifest.get("complete", True) else _remark(dataset, manifest["datasets"]),
+            paths,
+        )
         for dataset, paths in sorted(shards.items())
     ]
     friends = list(map(write, jobs))
@@ -55,8 +61,19 @@ def write_friends(directory: Path, manifest: Mapping[str, Any], map: Map = map) 
     return friends
 
 
-def _write_friend(directory: Path, columns: Sequence[str], job: tuple[str, str, list[str]]) -> dict[str, Any]:
-    dataset, release, shards = job
+def _remark(dataset: str, datasets: Mapping[str, Mapping[str, Any]]) -> str:
+    """What must be known of a dataset where the input is incomplete."""
+    scale = datasets[dataset].get("scale", 1.0)
+    if scale == 1.0:
+        missing = ", ".join(name for name, book in sorted(datasets.items()) if book.get("scale", 1.0) != 1.0)
+        return f"input of other datasets is missing: {missing}"
+    return f"input of this dataset is missing: multiply its weights by {scale:.6g}"
+
+
+def _write_friend(
+    directory: Path, columns: Sequence[str], job: tuple[str, str, str, list[str]]
+) -> dict[str, Any]:
+    dataset, release, remark, shards = job
     friend, rows = Path("friends") / f"{dataset}.root", 0
     # The release of 2020 stores event numbers as int32, negative above 2^31; an index compares what is stored.
     types: dict[str, type[np.generic]] = {
@@ -69,7 +86,10 @@ def _write_friend(directory: Path, columns: Sequence[str], job: tuple[str, str, 
         **dict.fromkeys(columns, np.float32),
     }
     with replace_atomically(directory / friend) as path, uproot.recreate(path) as file:
-        tree = file.mktree(TREE, types, title=f"scores of {dataset}")
+        if remark:
+            file["INCOMPLETE"] = remark
+        title = f"scores of {dataset}" + (" (INCOMPLETE)" if remark else "")
+        tree = file.mktree(TREE, types, title=title)
         for shard in shards:
             table = pq.ParquetFile(directory / shard).read(columns=list(types))
             rows += table.num_rows

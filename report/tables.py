@@ -450,15 +450,16 @@ def missing_table(missing: Sequence[Mapping[str, Any]]) -> Table:
         [
             _text(str(entry["dataset"])),
             _text(str(entry["file"])),
-            Cell(f"{count(entry['start'])} to {count(entry['stop'])}", float(entry["start"])),
+            _count(entry["start"]),
+            _count(entry["stop"]),
             _text(str(entry["cause"])),
         ]
         for entry in missing
     ]
     return Table(
         name="missing",
-        caption="Ranges of events that could not be read.",
-        columns=["Dataset", "File", "Events", "Cause"],
+        caption="Ranges of events that could not be read: from the entry Start up to the one before Stop.",
+        columns=["Dataset", "File", "Start", "Stop", "Cause"],
         rows=rows,
     )
 

@@ -232,9 +232,15 @@ def yields_table(region: str, result: Mapping[str, Any], *, blinded: bool = Fals
     kinds = ("background", "data", "signal")
     ordered = sorted(groups.items(), key=lambda item: (kinds.index(item[0][0]), -item[1][2]))
     lumi = result["lumi_pb"]
+    scaled = [
+        f"{name} × {book['scale']:.4g}"
+        for name, book in result["datasets"].items()
+        if book.get("scale", 1.0) != 1.0
+    ]
     show_table(
         (f"Region {region}, {lumi:,.5g} pb⁻¹" if lumi else f"Region {region}, luminosity not known")
-        + (", data blinded" if blinded else ""),
+        + (", data blinded" if blinded else "")
+        + (f", INCOMPLETE, scaled up: {', '.join(scaled)}" if scaled else ""),
         ("process", "kind", "read", "selected", "sum of weights"),
         [
             (group, kind, f"{read:,.0f}", f"{selected:,.0f}", f"{sumw:,.5g} ± {sumw2**0.5:.2g}")

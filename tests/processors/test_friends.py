@@ -86,6 +86,22 @@ def test_writing_again_gives_the_same_content(scores: Any) -> None:
         np.testing.assert_array_equal(contents[1][name], column, err_msg=name)
 
 
+def test_a_friend_of_incomplete_input_says_so_and_by_how_much(scores: Any) -> None:
+    directory, manifest, _ = scores
+    write_friends(directory, manifest)
+    with uproot.open(directory / "friends" / "Zee.root") as file:
+        assert file.keys(cycle=False) == ["scores"]
+    books = {"Zee": {"release": "2020", "scale": 1.25}, "ttbar": {"release": "2020", "scale": 1.0}}
+    write_friends(directory, {**manifest, "datasets": books, "complete": False})
+    with uproot.open(directory / "friends" / "Zee.root") as file:
+        assert str(file["INCOMPLETE"]) == "input of this dataset is missing: multiply its weights by 1.25"
+        assert file["scores"].title == "scores of Zee (INCOMPLETE)"
+    books = {"Zee": {**books["Zee"], "scale": 1.0}, "ttbar": {**books["ttbar"], "scale": 1.5}}
+    write_friends(directory, {**manifest, "datasets": books, "complete": False})
+    with uproot.open(directory / "friends" / "Zee.root") as file:
+        assert str(file["INCOMPLETE"]) == "input of other datasets is missing: ttbar"
+
+
 # In a process of its own: ROOT and TensorFlow bring two compilers that do not share one.
 READ_BY_ROOT = """
 import json, sys

@@ -47,8 +47,9 @@ def test_a_csv_file_has_the_numbers_and_errors_unrounded(selection: dict[str, An
     assert all(set(line) == set(lines[0]) for line in lines)
 
 
-def test_missing_ranges_are_listed_with_their_cause() -> None:
+def test_missing_ranges_are_listed_with_start_stop_and_cause() -> None:
     entry = {"file": "a.root", "start": 5, "stop": 10, "dataset": "1.A.2lep", "cause": "OSError: <gone>"}
-    ((dataset, file, events, cause),) = missing_table([entry]).rows
-    assert (dataset.value, file.value, events.html) == ("1.A.2lep", "a.root", "5 to 10")
+    ((dataset, file, start, stop, cause),) = missing_table([entry]).rows
+    assert (dataset.value, file.value) == ("1.A.2lep", "a.root")
+    assert (start.value, stop.value) == (5, 10)
     assert cause.html == "OSError: &lt;gone&gt;"

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from report.terminal import INTERVAL, events_bar, progress_bar, timing_table
+from report.terminal import INTERVAL, events_bar, progress_bar, timing_table, yields_table
 
 
 class Clock:
@@ -118,3 +118,24 @@ def test_a_bar_fits_into_eighty_columns(
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
     lines = [line for line in re.split(r"[\r\n]", shown) if line.strip()]
     assert all("selecting 2L" in line and len(line) <= 80 for line in lines)
+
+
+def test_yields_of_incomplete_input_say_so_and_what_is_scaled(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    book = {
+        "kind": "background",
+        "group": "ttbar",
+        "events_read": 8,
+        "selected": 4,
+        "sumw": 4.0,
+        "sumw2": 4.0,
+    }
+    datasets = {"410000.ttbar_lep.2lep": {**book, "scale": 1.25}, "361106.Zee.2lep": {**book, "scale": 1.0}}
+    yields_table("2L", {"lumi_pb": 100.0, "datasets": datasets})
+    title = " ".join(capsys.readouterr().out.split())  # a title is as wide as its table
+    assert "INCOMPLETE, scaled up: 410000.ttbar_lep.2lep × 1.25" in title
+    assert "Zee" not in title
+    yields_table("2L", {"lumi_pb": 100.0, "datasets": {"361106.Zee.2lep": book}})
+    assert "INCOMPLETE" not in capsys.readouterr().out
