@@ -67,8 +67,8 @@ def histfactory_workspace(
         searched: part of the data that was left for the search, see `processors.histograms.left_for_search`.
 
     Returns:
-        HistFactory JSON, whose measurements are called "<process> (incomplete)" where simulation was scaled up for what is
-        missing; None where the fileset has no signal or no background, since there is nothing to fit.
+        HistFactory JSON, whose measurements are called "<process> (incomplete)" where simulation was scaled up for
+        what is missing; None where the fileset has no signal or no background, since there is nothing to fit.
     """
     kinds = {name: str(metadata["kind"]) for name, metadata in datasets.items()}
     compared = rebinned(held_out(histogram, kinds, searched=searched), kinds)

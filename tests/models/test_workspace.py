@@ -95,6 +95,19 @@ def test_variations_and_statistics_stand_in_the_workspace() -> None:
     assert sum(specification["observations"][0]["data"]) == 1200
 
 
+def test_a_workspace_of_incomplete_input_says_so_to_whoever_fits() -> None:
+    scaled = {**DATASETS, "ttbar": {**DATASETS["ttbar"], "scale": 1.25}}
+    specification = histfactory_workspace(_histogram(), scaled, region="2L")
+    assert specification is not None
+    workspace = pyhf.Workspace(specification)  # checks the format
+    assert sorted(workspace.measurement_names) == ["C1N2_450_300 (incomplete)", "WR_2000 (incomplete)"]
+    assert workspace.model(measurement_name="WR_2000 (incomplete)").config.poi_name == "mu_WR_2000"
+    whole = {name: {**metadata, "scale": 1.0} for name, metadata in DATASETS.items()}
+    specification = histfactory_workspace(_histogram(), whole, region="2L")
+    assert specification is not None
+    assert [entry["name"] for entry in specification["measurements"]] == ["C1N2_450_300", "WR_2000"]
+
+
 def test_blinded_data_are_the_expectation() -> None:
     specification = histfactory_workspace(_histogram(injected=3.0), DATASETS, region="2L", blinded=True)
     assert specification is not None
