@@ -92,7 +92,7 @@ _SCORES = {
 # Bins of a score that become one where it is shown or fitted: as many as leave the bulk of the background resolved.
 _MERGED = (5, 2)
 _BULK = (0.025, 0.975)
-_BINS_IN_BULK = 10
+_BINS_IN_BULK = 6
 
 
 def _variable(name: str) -> Variable | None:
@@ -265,7 +265,7 @@ def rebinned(histogram: hist.Hist, kinds: Mapping[str, str]) -> hist.Hist:
         kinds: dataset -> "data", "background" or "signal".
 
     Returns:
-        The same sums in steps in which the central 95 % of the background take ten bins, if the axis is fine enough.
+        The same sums in steps in which the central 95 % of the background take six bins, if the axis is fine enough.
     """
     of = [number for number, name in enumerate(histogram.axes[0]) if kinds[name] == "background"]
     contents = np.asarray(histogram.values(flow=True))[of] if of else np.asarray(histogram.values(flow=True))

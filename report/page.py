@@ -14,7 +14,7 @@ import jinja2
 
 from fileset.exceptions import InputError
 from processors.cells import cell_label, load_cells
-from processors.histograms import load_histograms, nominal
+from processors.histograms import left_for_search, load_histograms, nominal
 from processors.shards import read_event
 from report.blinding import blinding_text, without_data
 from report.gallery import (
@@ -79,6 +79,7 @@ class _RegionView:
     has_data: bool
     blinded: bool
     collapsed: list[str]
+    trained_on_data: list[str]
     glance: list[tuple[str, str]]
     by_family: bool
 
@@ -245,6 +246,7 @@ def _region_view(region: Region, cuts: list[str], agreement: Mapping[str, Any]) 
         has_data="data" in kinds,
         blinded=region.sample.blinded,
         collapsed=[name for name, (card, _) in region.models.items() if card.get("collapsed")],
+        trained_on_data=[name for name, (card, _) in region.models.items() if left_for_search(card) < 1],
         glance=_glance(region, yields),
         by_family=len(signals) > region.settings.max_power_figures,
     )
@@ -412,7 +414,8 @@ def write_page(output: Path, *, settings: ReportSettings | None = None, processe
     missing = list((selection.get("ledger") or {}).get("missing") or [])
     missing_input = missing_table(missing) if missing else None
     tables = [missing_input, *(table for view in views for table in _tables(view))]
-    written = [write_csv(table, folder / "tables") for table in tables if table is not None]
+    remark = "" if complete else "INCOMPLETE"
+    written = [write_csv(table, folder / "tables", remark=remark) for table in tables if table is not None]
     drawings = [drawing for view in views for part in view.drawings.values() for drawing in part]
     pictures = render(drawings, folder=folder / "figures", dpi=settings.png_dpi, processes=processes)
     # What an earlier page had may be blinded by now.

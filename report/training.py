@@ -30,7 +30,10 @@ def loss_curves(
     """
     figure = new_figure(6.0, 4.75 if collapsed else 4.4)
     ax = figure.add_axes((0.135, 0.14, 0.835, 0.66 if collapsed else 0.71))
-    curves = [("loss", "Training", _TRAIN, "-"), ("val_loss", "Validation", _VALIDATION, (0, (5, 1.5)))]
+    curves: list[tuple[str, str, str, Any]] = [
+        ("loss", "Training", _TRAIN, "-"),
+        ("val_loss", "Validation", _VALIDATION, (0, (5, 1.5))),
+    ]
     if _has_own_objective(history):
         curves.append(("val_objective", "Validation objective", _OBJECTIVE, (0, (1.5, 1))))
     values: list[float] = []

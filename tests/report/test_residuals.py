@@ -7,6 +7,7 @@ import hist
 import numpy as np
 import pytest
 from coffea.processor import accumulate
+from matplotlib.patches import Rectangle
 
 from processors.residuals import residual_histogram, residual_sums
 from report.gallery import Region, input_drawings, residual_drawings, score_drawings
@@ -110,7 +111,7 @@ def test_the_inputs_of_a_signal_are_ranked_by_their_share(
     assert len(panels) == 3
     for panel, shares in zip(panels, found, strict=False):
         assert [text.get_text() for text in panel.get_yticklabels()] == ["met_et", "mt2", "mll"]
-        widths = [patch.get_width() for patch in panel.patches]
+        widths = [patch.get_width() for patch in panel.patches if isinstance(patch, Rectangle)]
         assert widths == sorted(widths, reverse=True)
         assert shares.label in {text.get_text() for text in panel.texts}
 
