@@ -2,18 +2,24 @@
 
 Moments and ranges come from scikit-learn's `partial_fit`. The upper-tail transform replaces a value by
 -ln P(X >= x) of the background, one-sided on purpose: new heavy physics lives in upper tails.
+
+A curve follows the events as long as `MIN_EFFECTIVE` of them, (sum w)^2 / sum w^2, lie at its place or further out.
+It then goes on as an exponential whose slope at least as many events and distinct values tell, see `_Tail.slope`:
+no single heavy event and no two neighbouring values decide how an event further out is scaled.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Self, TypeAlias
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from models.efficiency import MIN_EFFECTIVE
 from models.settings import ScalerKind
 from models.sketch import Spectrum
 
@@ -21,8 +27,13 @@ __all__ = ["AffineScaler", "CurveScaler", "LogScaler", "Scaler", "fit_scaler", "
 
 SCALER_FORMAT = 2
 SELECTIVE_RANGE = (-3.0, 3.0)  # the thesis scales only columns that leave this range
-TAIL_PROBABILITY = 0.02  # beyond the 98 % quantile the upper tail is an exponential
 N_KNOTS = 128
+# Columns of which 0 is a value, not the sign of an absent object: numbers of objects, flags, and what belongs to the
+# event as a whole (an mt2 of 0 is a small one). All others are an object's or a pair's, RMM cells among them.
+ZERO_IS_A_VALUE: Final = re.compile(r"n[a-z]*jet\d*|(\w+_)?is[A-Z]\w*|mt2|costhstar|met_(et|phi)|ht|st|meff")
+_FILLED_AT_ZERO = np.finfo(
+    np.float32
+).tiny  # 0 to a network, and yet another number than that of an absent object
 
 Events: TypeAlias = Iterable[tuple[NDArray[np.float32], NDArray[np.float32]]]
 Empty: TypeAlias = Literal["scaled", "kept"]
@@ -34,28 +45,35 @@ class Scaler(ABC):
 
     kind: ScalerKind
     columns: list[str]
-    empty: Empty  # "kept": an exact zero (absent object) stays zero
+    empty: Empty
+    gaps: NDArray[np.bool_]  # (k,), where an exact zero is an absent object and stays zero
 
     def transform(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Scale features of shape (n, k); float32 as are the features."""
+        """Scale features of shape (n, k); float32 as are the features.
+
+        With `empty` "kept", absent objects give exactly 0 and nothing else does: what is there and would scale to
+        0, such as the smallest value of an upper tail, gives the smallest positive normal number.
+        """
         scaled = self._transform(np.asarray(features, dtype=np.float32))
-        if self.empty == "kept":
-            scaled[features == 0] = 0
+        if self.gaps.any():
+            absent = (features == 0) & self.gaps
+            scaled[(scaled == 0) & self.gaps] = _FILLED_AT_ZERO
+            scaled[absent] = 0
         return scaled
 
     def invert(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
         """The features again, shape (n, k), as far as rounding and constant columns allow.
 
-        With `empty` "kept", what scaled to exactly 0 comes back as an absent object.
+        With `empty` "kept", an exact 0 comes back as an absent object.
         """
         features = self._invert(np.asarray(scaled, dtype=np.float32))
-        if self.empty == "kept":
-            features[scaled == 0] = 0
+        features[(scaled == 0) & self.gaps] = 0
         return features
 
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain JSON types; `scaler_from_json` reads it."""
         head = {"format": SCALER_FORMAT, "kind": self.kind, "columns": self.columns, "empty": self.empty}
+        head["gaps"] = self.gaps.tolist()
         return head | self._parameters()
 
     @abstractmethod
@@ -66,6 +84,12 @@ class Scaler(ABC):
 
     @abstractmethod
     def _parameters(self) -> dict[str, Any]: ...
+
+
+def _has_gaps(columns: list[str], empty: Empty) -> NDArray[np.bool_]:
+    return np.array(
+        [empty == "kept" and not ZERO_IS_A_VALUE.fullmatch(name) for name in columns], dtype=np.bool_
+    )
 
 
 @dataclass(frozen=True)
@@ -119,9 +143,9 @@ class _Curve:
 class CurveScaler(Scaler):
     """Each column through a rising curve of its own.
 
-    upper-tail: x -> -ln P(X >= x), 0 below the smallest value and an exponential's straight line beyond the 98 %
-    quantile. quantile: x -> the quantile of a unit Gaussian with the same rank. A constant column gives 0
-    everywhere: it says nothing about a tail or a rank.
+    upper-tail: x -> -ln P(X >= x), 0 below the smallest value and an exponential's straight line where fewer than
+    `MIN_EFFECTIVE` effective events lie above. quantile: x -> the quantile of a unit Gaussian with the same rank, and
+    straight lines beyond, likewise. A constant column gives 0 everywhere: it says nothing about a tail or a rank.
     """
 
     curves: list[_Curve]  # k
@@ -211,6 +235,9 @@ def scaler_from_json(stored: dict[str, Any]) -> Scaler:
         raise ValueError(msg)
     try:
         head = {name: stored[name] for name in ("kind", "columns", "empty")}
+        # Scalers stored without took every zero of every column for an absent object.
+        all_or_none = [stored["empty"] == "kept"] * len(stored["columns"])
+        head["gaps"] = np.array(stored.get("gaps", all_or_none), dtype=np.bool_)
         if stored["kind"] in _CURVES:
             curves = [
                 _Curve(np.array(curve["x"]), np.array(curve["y"]), curve["below"], curve["above"])
@@ -239,7 +266,8 @@ def fit_scaler(kind: ScalerKind, events: Events, *, columns: list[str], empty: E
             in means, variances, tails and ranks; a range (minmax) has none.
         columns: names of the k columns.
         empty: "kept" leaves exact zeros, which stand for absent objects, out of the fit and at zero; an upper
-            tail is then conditional on the object's presence.
+            tail is then conditional on the object's presence. A zero of a column that `ZERO_IS_A_VALUE` names is
+            scaled like any value.
     """
     if kind in _CURVES:
         return _fit_curves(kind, events, columns=columns, empty=empty)
@@ -252,13 +280,14 @@ def _fit_affine(kind: ScalerKind, events: Events, *, columns: list[str], empty: 
 
     k = len(columns)
     # Where absent objects stay out, every column has events of its own.
-    blocks = [slice(index, index + 1) for index in range(k)] if empty == "kept" else [slice(0, k)]
+    gaps = _has_gaps(columns, empty)
+    blocks = [slice(index, index + 1) for index in range(k)] if gaps.any() else [slice(0, k)]
     fits = [(block, StandardScaler(), MinMaxScaler()) for block in blocks]
     seen = np.zeros(k, dtype=np.bool_)
     for features, weight in events:
         for block, moments, extent in fits:
             counted = weight > 0
-            if empty == "kept":
+            if gaps[block.start]:
                 counted &= features[:, block.start] != 0
             if not counted.any():
                 continue
@@ -282,54 +311,120 @@ def _fit_affine(kind: ScalerKind, events: Events, *, columns: list[str], empty: 
             offset[block][inside], scale[block][inside] = 0, 1
     scale[scale <= 0] = 1
     scaler = LogScaler if kind == "log" else AffineScaler
-    return scaler(kind, columns, empty, offset.astype(np.float32), scale.astype(np.float32))
+    return scaler(kind, columns, empty, gaps, offset.astype(np.float32), scale.astype(np.float32))
 
 
 def _fit_curves(kind: ScalerKind, events: Events, *, columns: list[str], empty: Empty) -> CurveScaler:
     nothing = np.zeros(0, dtype=np.float32)
     spectra = [Spectrum.of(nothing, nothing) for _ in columns]
+    gaps = _has_gaps(columns, empty)
     for features, weight in events:
         counted = weight > 0
         columnwise, weights = np.ascontiguousarray(features[counted].T), weight[counted]
         for index, column in enumerate(columnwise):
-            filled = column != 0 if empty == "kept" else slice(None)
+            filled = column != 0 if gaps[index] else slice(None)
             spectra[index] += Spectrum.of(column[filled], weights[filled])
-    return CurveScaler(kind, columns, empty, [_CURVES[kind](spectrum) for spectrum in spectra])
+    return CurveScaler(kind, columns, empty, gaps, [_CURVES[kind](spectrum) for spectrum in spectra])
+
+
+@dataclass(frozen=True)
+class _Tail:
+    """What lies at each of b rising values or above; all arrays have shape (b,)."""
+
+    x: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    moment: NDArray[np.float64]  # sum of weight times value
+    effective: NDArray[np.float64]  # number of events
+
+    @classmethod
+    def of(cls, spectrum: Spectrum, *, lower: bool = False) -> Self:
+        """The upper tail, or the lower one as the upper tail of -x."""
+        turn = slice(None, None, -1)
+        order, sign = (turn, -1.0) if lower else (slice(None), 1.0)
+        weight, moment, squares = (
+            np.cumsum(part[order][turn])[turn]
+            for part in (spectrum.weight, sign * spectrum.moment, spectrum.squares)
+        )
+        x = sign * spectrum.smallest[order].astype(np.float64)
+        return cls(x, weight, moment, weight**2 / squares)
+
+    @cached_property
+    def known(self) -> int:
+        """The last place with `MIN_EFFECTIVE` effective events at or above; the first where there is none."""
+        return int(np.flatnonzero(self.effective >= MIN_EFFECTIVE).max(initial=0))
+
+    @cached_property
+    def slope(self) -> float:
+        """Of -ln P(X >= x) beyond what is known, per unit of x; how many are enough is `MIN_EFFECTIVE`.
+
+        Of whole numbers: that of the most likely geometric distribution of the events at the last known value or
+        above, with one event more, a step further. Of others: that of the most likely exponential of the events
+        beyond a place; it is the last one with enough effective events and enough distinct values beyond. Where
+        there is none: ln of the effective number of events, at least 1, over the range of the column.
+        """
+        x, enough = self.x, int(MIN_EFFECTIVE)
+        if self.effective[0] >= enough and _whole(x):
+            step = float(np.gcd.reduce(np.diff(x).astype(np.int64)))
+            at = self.known
+            excess = max(self.moment[at] / self.weight[at] - x[at], 0.0) / step
+            return float(np.log1p(1 / (excess + 1 / self.effective[at])) / step)
+        candidates = self.effective[1 : max(len(x) - enough, 0) + 1]
+        places = np.flatnonzero(candidates >= enough)
+        if not len(places):
+            return float(max(np.log(self.effective[0]), 1.0) / (x[-1] - x[0]))
+        at = int(places[-1])
+        return float(1 / (self.moment[at + 1] / self.weight[at + 1] - x[at]))
+
+
+def _whole(x: NDArray[np.float64]) -> bool:
+    """Whether values count something; beyond 2^24 single precision knows nothing but whole numbers."""
+    return bool(((x == np.rint(x)) & (np.abs(x) < 1 << 24)).all())
 
 
 def _upper_tail(spectrum: Spectrum) -> _Curve:
     """-ln P(X >= x) of one column."""
-    x = spectrum.smallest.astype(np.float64)
-    if len(x) < 2:
-        return _flat(x)
-    above = np.cumsum(spectrum.weight[::-1])[::-1]  # weight at or above each value
-    surprise = np.log(above[0] / above)
-    # The tail starts at the first value with P <= 2 %, or, for a few distinct values, at the last of them.
-    start = min(int(np.searchsorted(surprise, -np.log(TAIL_PROBABILITY))), len(x) - 1)
-    mean_excess = float(spectrum.moment[start:].sum()) / above[start] - x[start]
-    # A last value without anything beyond: one e-fold for each step as wide as the one before it.
-    slope = 1 / mean_excess if mean_excess > 1e-6 * abs(x[start]) else 1 / (x[start] - x[start - 1])
-    knots = _knots(surprise[: start + 1])
-    return _Curve(x[knots], surprise[knots], 0.0, float(slope))
+    if len(spectrum.smallest) < 2:
+        return _flat(spectrum)
+    tail = _Tail.of(spectrum)
+    surprise = np.log(tail.weight[0] / tail.weight[: tail.known + 1])
+    knots = _knots(surprise)
+    return _Curve(tail.x[knots], surprise[knots], 0.0, tail.slope)
 
 
 def _quantile(spectrum: Spectrum) -> _Curve:
     """The unit Gaussian's quantile of the middle rank of each value of one column."""
     from scipy.special import ndtri  # noqa: PLC0415 (only this kind needs it)
 
+    if len(spectrum.smallest) < 2:
+        return _flat(spectrum)
+    upper, lower = _Tail.of(spectrum), _Tail.of(spectrum, lower=True)
+    x, total = upper.x, upper.weight[0]
+    above = (upper.weight - spectrum.weight / 2) / total
+    below = (lower.weight[::-1] - spectrum.weight / 2) / total
+    # Each from the smaller probability, which is the precise one.
+    normal = np.where(above < below, -ndtri(above), ndtri(below))
+    first, last = len(x) - 1 - lower.known, upper.known
+    slopes = [lower.slope * _mills_ratio(-normal[first]), upper.slope * _mills_ratio(normal[last])]
+    knots = first + _knots(normal[first : last + 1])
+    if first >= last:  # too few events for two tails: one straight line over the range
+        knots = np.array([0, len(x) - 1])
+        across = (normal[-1] - normal[0]) / (x[-1] - x[0])
+        slopes = [
+            min(across, tail.slope * _mills_ratio(z))
+            for tail, z in ((lower, -normal[0]), (upper, normal[-1]))
+        ]
+    return _Curve(x[knots], normal[knots], float(slopes[0]), float(slopes[1]))
+
+
+def _mills_ratio(z: float) -> float:
+    """How fast a Gaussian quantile rises with -ln of the tail probability: P(Z >= z)/phi(z), of no z below 0."""
+    from scipy.special import erfcx  # noqa: PLC0415 (only this kind needs it)
+
+    return float(np.sqrt(np.pi / 2) * erfcx(max(z, 0.0) / np.sqrt(2)))
+
+
+def _flat(spectrum: Spectrum) -> _Curve:
     x = spectrum.smallest.astype(np.float64)
-    if len(x) < 2:
-        return _flat(x)
-    rank = (np.cumsum(spectrum.weight) - 0.5 * spectrum.weight) / spectrum.weight.sum()
-    normal = ndtri(rank)
-    knots = _knots(normal)
-    x, normal = x[knots], normal[knots]
-    # Beyond what was seen, the slope between the outermost knots goes on.
-    slopes = np.diff(normal) / np.diff(x)
-    return _Curve(x, normal, float(slopes[0]), float(slopes[-1]))
-
-
-def _flat(x: NDArray[np.float64]) -> _Curve:
     return _Curve(x if len(x) else np.zeros(1), np.zeros(1), 0.0, 0.0)
 
 

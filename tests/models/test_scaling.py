@@ -40,10 +40,10 @@ def energies():
     ).astype(np.float32)
 
 
-def _fit(kind, features, weight=None, *, pieces=7, **options):
+def _fit(kind, features, weight=None, *, pieces=7, columns=None, **options):
     weight = np.ones(len(features), dtype=np.float32) if weight is None else weight
     chunks = zip(np.array_split(features, pieces), np.array_split(weight, pieces), strict=True)
-    columns = [f"x{index}" for index in range(features.shape[1])]
+    columns = columns or [f"x{index}" for index in range(features.shape[1])]
     return fit_scaler(kind, chunks, columns=columns, **options)
 
 
@@ -77,9 +77,16 @@ def test_a_weight_of_two_is_the_event_twice(energies, kind):
     weight[: N // 2] = 2
     weighted = _fit(kind, energies, weight)
     repeated = _fit(kind, np.concatenate([energies, energies[: N // 2]]))
-    np.testing.assert_allclose(
-        weighted.transform(energies), repeated.transform(energies), rtol=1e-5, atol=1e-5
-    )
+    scaled, expected = weighted.transform(energies), repeated.transform(energies)
+    if kind in (
+        "upper-tail",
+        "quantile",
+    ):  # how far out they follow the events is a matter of effective numbers
+        outer = np.sort(energies, axis=0)[[20, -20]]
+        inside = (energies >= outer[0]) & (energies <= outer[1])
+        np.testing.assert_allclose(scaled[inside], expected[inside], atol=0.05)
+    else:
+        np.testing.assert_allclose(scaled, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -89,12 +96,29 @@ def test_absent_objects_can_stay_at_zero_and_out_of_the_fit(energies, kind):
     kept = _fit(kind, holes, empty="kept")
     scaled = kept.transform(holes)
     assert (scaled[::3, :2] == 0).all()
-    found = np.where(scaled[:, :2] == 0, 0, holes[:, :2])  # the smallest filled value also scales to 0
-    np.testing.assert_allclose(kept.invert(scaled)[:, :2], found, rtol=2e-4, atol=1e-2)
+    assert ((scaled == 0) == (holes == 0)).all()  # not even the smallest filled value
+    np.testing.assert_allclose(kept.invert(scaled), holes, rtol=2e-4, atol=1e-2)
     filled = np.delete(energies, np.s_[::3], axis=0)
     np.testing.assert_allclose(
         kept.transform(filled)[:, :2], _fit(kind, filled).transform(filled)[:, :2], rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_zero_of_a_count_or_a_flag_is_a_value_and_not_an_absent_object(kind):
+    """No flag is lost: what is scaled as if nothing were kept is every column that counts or answers yes or no."""
+    counts = ["njet20", "njet60", "nbjet77", "isOS", "isSF", "lep1_isTightID", "mt2", "costhstar"]
+    rng = np.random.default_rng(8)
+    columns = [*counts, "lep3_pt", "m_j1_e2"]
+    features = (rng.poisson(0.7, (N, len(columns))) > 0).astype(np.float32)
+    features[:, -2:] *= rng.exponential(40, (N, 2)).astype(np.float32)
+    kept = _fit(kind, features, columns=columns, empty="kept")
+    kept = scaler_from_json(json.loads(json.dumps(kept.to_json())))
+    every, scaled = _fit(kind, features, columns=columns), kept.transform(features)
+    np.testing.assert_allclose(scaled[:, :-2], every.transform(features)[:, :-2], rtol=1e-5, atol=1e-6)
+    assert all(len(np.unique(column)) == 2 for column in scaled[:, : len(counts)].T) or kind == "selective"
+    assert ((scaled[:, -2:] == 0) == (features[:, -2:] == 0)).all()
+    np.testing.assert_allclose(kept.invert(scaled), features, rtol=2e-4, atol=2e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -120,6 +144,113 @@ def test_the_upper_tail_of_a_multiplicity_is_minus_log_of_its_tail_probability(e
         probe[0, 3] = jets
         expected = -np.log(np.mean(energies[:, 3] >= jets))
         assert scaler.transform(probe)[0, 3] == pytest.approx(expected, abs=1e-4)
+
+
+def _background(shape, n, seed):
+    """Values and weights of n background events from one distribution."""
+    rng = np.random.default_rng(seed)
+    weight = np.ones(n)
+    match shape:
+        case "energy":
+            values = rng.exponential(40, n)
+        case "mass":
+            values = 91 + 2.5 * rng.standard_normal(n)
+        case "angle":
+            values = rng.uniform(-np.pi, np.pi, n)
+        case "count":  # as nbjet60: ever fewer
+            values = rng.geometric(0.88, n) - 1
+        case "flavour":
+            values = rng.choice([11, 13], n)
+        case "rare flag":
+            values = rng.random(n) < 3 / n
+        case "even count":
+            values = 2 * (rng.geometric(0.9, n) - 1)
+        case "sparse cell":  # RMM cells of small units, filled in one event of a hundred
+            values = rng.exponential(0.01, n) * (rng.random(n) < 0.01)
+        case "hardly filled":
+            values = rng.exponential(40, n) * (rng.random(n) < 12 / n)
+        case "few heavy events":  # a process of few simulated events carries much of the weight
+            heavy = rng.random(n) < 30 / n
+            values, weight = rng.exponential(40, n), np.where(heavy, n / 100, 1.0)
+        case "heavy and soft":
+            heavy = rng.random(n) < 30 / n
+            values = np.where(heavy, rng.exponential(3, n), rng.exponential(40, n))
+            weight = np.where(heavy, n / 100, 1.0)
+    return values.astype(np.float32)[:, None], weight.astype(np.float32)
+
+
+SHAPES = (
+    "energy",
+    "mass",
+    "angle",
+    "count",
+    "flavour",
+    "rare flag",
+    "even count",
+    "sparse cell",
+    "hardly filled",
+    "few heavy events",
+    "heavy and soft",
+)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("empty", ["scaled", "kept"])
+def test_the_upper_tail_is_that_of_the_events_as_far_as_ten_effective_ones_lie_above(shape, seed, empty):
+    features, weight = _background(shape, N, seed)
+    scaled = _fit("upper-tail", features, weight, empty=empty).transform(features)[:, 0]
+    counted = (features[:, 0] != 0) | (empty == "scaled")
+    order = np.argsort(-features[counted, 0])
+    x, y, w = features[counted, 0][order], scaled[counted][order], weight[counted][order].astype(float)
+    last = np.append(x[1:] != x[:-1], True)  # of equal values: at or above are all of them
+    above, squares = np.cumsum(w)[last], np.cumsum(w**2)[last]
+    surprise, n_eff = -np.log(above / above[-1]), above**2 / squares
+    known = n_eff >= 10
+    error = 2 / np.sqrt(n_eff) + 0.05  # two standard deviations, and bins and knots
+    assert (np.abs(y[last] - surprise) < error)[known].all()
+
+
+@pytest.mark.parametrize("kind", ["upper-tail", "quantile"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("empty", ["scaled", "kept"])
+def test_no_held_out_event_of_the_background_is_more_surprising_than_its_sample_can_tell(kind, shape, empty):
+    """No more than twice as surprising as what one event, that of the smallest weight, can tell."""
+    for seed in range(4):
+        features, weight = _background(shape, N, seed)
+        held_out, _ = _background(shape, N, 2000 + seed)
+        scaler = _fit(kind, features, weight, empty=empty)
+        rarest = weight.min() / weight.sum()
+        limit = 2 * {"upper-tail": -np.log(rarest), "quantile": -ndtri(rarest)}[kind]
+        assert np.abs(scaler.transform(held_out)).max() < limit, seed
+
+
+def test_one_heavy_event_at_the_end_gives_no_slope():
+    """As ptcone30 of three leptons: 9 % of the weight at the last value, the next one a rounding away."""
+    rng = np.random.default_rng(11)
+    values = np.append(rng.gamma(2, 1.0, 400).clip(0.1, 6.6), [6.668, 6.684]).astype(np.float32)[:, None]
+    weight = np.append(np.ones(401), 40).astype(np.float32)
+    for kind in ("upper-tail", "quantile"):
+        assert 2 < _fit(kind, values, weight).transform(np.float32([[25.5]]))[0, 0] < 30
+
+
+def test_a_count_beyond_the_last_one_seen_often_is_a_few_steps_rarer():
+    jets = np.repeat([0.0, 1, 2, 3], [180_000, 20_000, 900, 11]).astype(np.float32)[:, None]
+    probe = np.float32([[2], [3], [4], [5]])
+    scaled = _fit("upper-tail", jets).transform(probe)[:, 0]
+    n = len(jets)
+    assert scaled[:2] == pytest.approx(np.log([n / 911, n / 11]), abs=1e-4)
+    assert scaled[2] == pytest.approx(np.log(n), abs=0.2)
+    assert scaled[3] < 1.3 * np.log(n)
+
+
+@pytest.mark.parametrize("kind", ["upper-tail", "quantile"])
+def test_fewer_than_ten_events_give_a_line_over_their_range(kind):
+    values = np.float32([[10], [10.01], [30], [50], [50.01]])
+    scaled = _fit(kind, values, pieces=1).transform(np.float32([[10], [50.01], [90.02]]))[:, 0]
+    across, beyond = np.diff(scaled)
+    assert 1 < across < 3
+    assert 0.1 < beyond / across < 1.0001
 
 
 def test_the_upper_tail_rises_and_is_one_sided(energies):
