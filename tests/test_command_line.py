@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import uproot
+from click.testing import CliRunner
 
 from models.bundle import checksum_of_json
 from processors.files import checksum, write_json
 from report.analysis import Analysis
+from report.command_line import taking_flags
 from run_analysis import _show_power
 
 REPOSITORY = Path(__file__).parents[1]
@@ -175,6 +178,16 @@ def test_the_power_of_a_collapsed_model_is_marked(capsys: pytest.CaptureFixture[
     result["model"]["card"]["collapsed"] = False
     _show_power("2L", result, {"2.Zee": background})
     assert "collapsed" not in capsys.readouterr().out
+
+
+def test_an_interrupt_is_one_line_and_the_status_of_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("report.command_line._set_up_logging", lambda **_: None)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    done = CliRunner().invoke(click.command()(taking_flags(interrupted)), [])
+    assert (done.exit_code, done.output) == (130, "stopped: run the same command again, it goes on\n")
 
 
 def test_debug_shows_the_traceback(run_analysis: Any, tmp_path: Path) -> None:
