@@ -464,8 +464,11 @@ def missing_table(missing: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def write_csv(table: Table, folder: Path) -> Path:
-    """Write the numbers behind a table, with a column of errors after each column that has any."""
+def write_csv(table: Table, folder: Path, *, remark: str = "") -> Path:
+    """Write the numbers behind a table, with a column of errors after each column that has any.
+
+    A remark, such as that input is missing, stands in a last column of every row.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lines = table.rows + table.totals
     with_error = [any(line[place].error is not None for line in lines) for place in range(len(table.columns))]
@@ -476,10 +479,11 @@ def write_csv(table: Table, folder: Path) -> Path:
         for head, erring in zip(table.columns, with_error, strict=True):
             plain = re.sub(r"<[^>]+>", "", head.replace("<br>", " "))
             heads += [plain, f"{plain} (error)"] if erring else [plain]
-        writer.writerow(heads)
+        writer.writerow(heads + ["Remark"] * bool(remark))
         for line in lines:
             values: list[float | str | None] = []
             for cell, erring in zip(line, with_error, strict=True):
                 values += [cell.value, cell.error] if erring else [cell.value]
+            values += [remark] * bool(remark)
             writer.writerow(["" if value is None else value for value in values])
     return path

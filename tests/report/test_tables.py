@@ -47,6 +47,16 @@ def test_a_csv_file_has_the_numbers_and_errors_unrounded(selection: dict[str, An
     assert all(set(line) == set(lines[0]) for line in lines)
 
 
+def test_every_row_of_a_csv_file_of_incomplete_input_says_so(
+    selection: dict[str, Any], tmp_path: Path
+) -> None:
+    table = yields_table("2L", selection["datasets"])
+    with write_csv(table, tmp_path, remark="INCOMPLETE").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert {line["Remark"] for line in lines} == {"INCOMPLETE"}
+    assert float(lines[0]["Σw ± error"]) == table.rows[0][-1].value
+
+
 def test_missing_ranges_are_listed_with_start_stop_and_cause() -> None:
     entry = {"file": "a.root", "start": 5, "stop": 10, "dataset": "1.A.2lep", "cause": "OSError: <gone>"}
     ((dataset, file, start, stop, cause),) = missing_table([entry]).rows
