@@ -71,7 +71,7 @@ def loss_curves(
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("Epoch")
-    ax.set_ylabel("Mean squared error")
+    ax.set_ylabel("Mean squared error" + (", objective" if len(curves) > 2 else ""))
     if values:
         ax.legend(
             loc="upper left", ncols=2, fontsize=10, mode="expand", bbox_to_anchor=(0.015, 0, 0.97, 0.985),
