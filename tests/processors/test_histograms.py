@@ -191,7 +191,7 @@ def test_held_out_background_keeps_its_sum_of_weights_in_every_variation() -> No
         assert signal.value == pytest.approx(weight[bin_0].sum(), rel=1e-9)
 
 
-@pytest.mark.parametrize(("width", "step"), [(1.0, 0.1), (0.05, 0.02)])
+@pytest.mark.parametrize(("width", "step"), [(1.0, 0.1), (0.05, 0.04), (0.02, 0.02)])
 def test_a_score_is_shown_in_finer_steps_where_the_background_is_narrow(width: float, step: float) -> None:
     filled = score_histogram(
         "Zee",

@@ -202,3 +202,11 @@ def test_every_figure_names_source_energy_luminosity_and_axes(
         assert "ATLAS" not in written
         assert figure.axes[0].get_ylabel().startswith("Events")
         assert figure.axes[-1].get_xlabel() == histogram.axes[-1].label, name
+
+
+def test_a_score_without_splits_is_drawn_where_it_has_events(
+    datasets: Datasets, histograms: Histograms, demo: Sample
+) -> None:
+    score = histograms["2L/score/table-small"].project("dataset", "flcomp", "score")
+    low, high = stacked(score, datasets, sample=demo).axes[0].get_xlim()
+    assert -6 < low < high < 10
