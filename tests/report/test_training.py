@@ -4,6 +4,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from report.style import Sample
 from report.training import loss_curves
@@ -30,7 +31,7 @@ def test_a_collapsed_model_is_marked(demo: Sample) -> None:
     collapsed = loss_curves(HISTORY, sample=demo, collapsed=True).axes[0]
     assert not any("COLLAPSED" in text.get_text() for text in healthy.texts)
     (box,) = [text for text in collapsed.texts if "COLLAPSED" in text.get_text()]
-    assert collapsed.figure is not None
+    assert isinstance(collapsed.figure, Figure)
     collapsed.figure.savefig(BytesIO(), format="png")
     assert box.get_window_extent().y0 > collapsed.bbox.y1, "it covers no curve"
 
