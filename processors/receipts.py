@@ -17,7 +17,7 @@ __all__ = ["books_of", "dependence", "read_receipt", "receipt_path", "write_rece
 
 logger = logging.getLogger(__name__)
 
-RECEIPT_FORMAT = 2
+RECEIPT_FORMAT = 3
 
 
 def dependence(content: Any) -> str:
