@@ -13,6 +13,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
@@ -321,9 +322,10 @@ def open_background(
         Path(scratch).mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="events-", dir=scratch))
     logger.info("%.0f MB of features are ordered on disk in %s", size_mb, directory)
-    try:
+    with ExitStack() as undo:  # an interrupt too must not leave gigabytes behind
+        undo.callback(shutil.rmtree, directory, ignore_errors=True)
         files = order_events(reader, directory, sums, n_rows=n_rows, memory=memory_mb * 1e6)
-        return StoredSample(
+        sample = StoredSample(
             columns,
             names,
             sums.rows(),
@@ -331,9 +333,8 @@ def open_background(
             dict(zip(SPLITS, files, strict=True)),
             sums.weights(manifest["region"]),
         )
-    except BaseException:  # an interrupt too must not leave gigabytes behind
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
+        undo.pop_all()
+    return sample
 
 
 def _shards(path: Path, manifest: dict[str, Any], kind: Kind) -> tuple[list[str], list[Shard]]:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -114,24 +115,11 @@ def diary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Diary:
 @pytest.fixture
 def meanwhile() -> Iterator[Callable[[Callable[[], None]], None]]:
     """Does something in the background; what it raises fails the test."""
-    errors: list[BaseException] = []
-    threads = []
-
-    def start(what: Callable[[], None]) -> None:
-        def run() -> None:
-            try:
-                what()
-            except BaseException as error:  # noqa: BLE001 - raised again below
-                errors.append(error)
-
-        threads.append(threading.Thread(target=run))
-        threads[-1].start()
-
-    yield start
-    for thread in threads:
-        thread.join(60)
-    if errors:
-        raise errors[0]
+    with ThreadPoolExecutor() as pool:
+        started: list[Future[None]] = []
+        yield lambda what: started.append(pool.submit(what))
+        for future in started:
+            future.result(timeout=60)
 
 
 # --- what comes out --------------------------------------------------------------------------------------------------
