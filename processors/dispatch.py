@@ -409,7 +409,7 @@ def _checked(versions: Mapping[str, str]) -> Callable[..., Any]:
         if differing:
             return worker.address, ", ".join(differing)
         function, processor = shared
-        return pickle.loads(function)(item if processor is None else (item, processor))  # noqa: S301
+        return pickle.loads(function)(item if processor is None else (item, processor))  # noqa: S301 - our own message, no file
 
     return chunk
 
