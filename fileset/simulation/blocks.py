@@ -15,7 +15,8 @@ from fileset.exceptions import FailureError, InputError
 from fileset.simulation.detector import detect
 from fileset.simulation.leptons import candidates_of
 from fileset.simulation.particles import Particles, particles_of
-from fileset.simulation.processes import BY_NAME, COMMON_SETTINGS, Process
+from fileset.simulation.processes import COMMON_SETTINGS, Process
+from fileset.simulation.samples import BY_NAME
 from fileset.simulation.settings import Skim
 from fileset.simulation.spectrum import slha_text
 

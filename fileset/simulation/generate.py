@@ -18,7 +18,8 @@ import yaml
 
 from fileset.simulation.blocks import Block, BlockResult, pythia_version, simulate_block
 from fileset.simulation.mini_file import write_mini
-from fileset.simulation.processes import COMMON_SETTINGS, GROUPS, PROCESSES, Process
+from fileset.simulation.processes import COMMON_SETTINGS, GROUPS, Process
+from fileset.simulation.samples import SAMPLES
 from fileset.simulation.settings import SimulationSettings, Skim
 
 __all__ = ["simulate"]
@@ -234,7 +235,7 @@ def _write_catalog(
     }
     catalog = {
         "format": 1,
-        "name": "demo",
+        "name": settings.sample,
         "release": "2020",
         "sample": "demo-simulation",
         "tree": "mini",
@@ -279,7 +280,8 @@ def simulate(
         FailureError: Pythia refused its settings or stopped.
     """
     output.mkdir(parents=True, exist_ok=True)
-    processes = [p for p in PROCESSES if not settings.processes or p.name in settings.processes]
+    sample_processes = SAMPLES[settings.sample]
+    processes = [p for p in sample_processes if not settings.processes or p.name in settings.processes]
     plans = []
     for process in processes:
         wanted = _wanted(process, settings)

@@ -7,7 +7,7 @@ that the hard process makes, but not those of W and Z from decays of SUSY partic
 from dataclasses import dataclass, field
 from typing import Literal
 
-__all__ = ["BY_NAME", "COMMON_SETTINGS", "GROUPS", "PROCESSES", "CrossSection", "Group", "Process"]
+__all__ = ["COMMON_SETTINGS", "GROUPS", "PROCESSES", "CrossSection", "Group", "Process"]
 
 BR_W = 0.3258  # W to charged leptons, three flavours (PDG 2022)
 BR_Z = 0.10097  # Z to charged leptons, three flavours (PDG 2022)
@@ -564,6 +564,4 @@ PROCESSES: tuple[Process, ...] = (
     _right_handed_w(2000.0, 1000.0, 900401),
     _right_handed_w(3000.0, 500.0, 900402),
 )
-"""All processes, backgrounds first."""
-
-BY_NAME = {process.name: process for process in PROCESSES}
+"""The processes of the demo sample, backgrounds first."""

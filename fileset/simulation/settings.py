@@ -1,11 +1,11 @@
 """The settings of the simulation stage."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from fileset.settings import Settings
-from fileset.simulation.processes import PROCESSES
+from fileset.simulation.samples import SAMPLES, SampleName
 
 __all__ = ["SKIMS", "SimulationSettings", "Skim"]
 
@@ -16,8 +16,12 @@ SKIMS: tuple[Skim, ...] = ("2lep", "3lep")
 class SimulationSettings(Settings):
     """Which events are simulated, and how many."""
 
+    sample: SampleName = Field(
+        default="demo",
+        description="which sample: the shipped one, or one for studies of tails, with sliced backgrounds",
+    )
     processes: tuple[str, ...] = Field(
-        default=(), description="names of the processes to simulate; empty simulates all of the table"
+        default=(), description="names of the processes to simulate; empty simulates all of the sample"
     )
     skims: tuple[Skim, ...] = Field(default=SKIMS, min_length=1, description="skims to write")
     scale: float = Field(
@@ -37,15 +41,14 @@ class SimulationSettings(Settings):
         default={"2lep": 10.0, "3lep": 100.0}, description="luminosity of the pseudo-data of each skim [1/pb]"
     )
 
-    @field_validator("processes")
-    @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        known = [process.name for process in PROCESSES]
-        for name in names:
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        known = [process.name for process in SAMPLES[self.sample]]
+        for name in self.processes:
             if name not in known:
-                message = f"unknown process {name!r}; known are {', '.join(known)}"
+                message = f"unknown process {name!r}; known in sample {self.sample} are {', '.join(known)}"
                 raise ValueError(message)
-        return names
+        return self
 
     @field_validator("lumi_pb")
     @classmethod

@@ -18,7 +18,8 @@ from pydantic import ValidationError
 from fileset.catalog import load_catalog
 from fileset.simulation.blocks import Block, BlockResult, simulate_block
 from fileset.simulation.generate import collect, draw, plan, simulate
-from fileset.simulation.processes import BY_NAME, GROUPS, PROCESSES
+from fileset.simulation.processes import GROUPS, PROCESSES
+from fileset.simulation.samples import BY_NAME
 from fileset.simulation.settings import SimulationSettings
 
 DEMO = Path(__file__).parents[3] / "fileset" / "demo"
