@@ -7,27 +7,15 @@ seen none. All weights are physical and keep their signs.
 
 import logging
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from fileset.exceptions import FailureError, InputError
-from models.efficiency import (
-    EFFICIENCIES,
-    MIN_EFFECTIVE,
-    Strata,
-    UpperTail,
-    auc,
-    effective_events,
-    share_error,
-)
-from processors.shards import check_whole, read_manifest
-from processors.split import SPLITS
+from fileset.exceptions import InputError
+from models.efficiency import EFFICIENCIES, MIN_EFFECTIVE, UpperTail, auc, share_error
+from models.scored import ScoredEvents, read_scored, score_columns
+from processors.shards import read_manifest
 
 __all__ = ["evaluate"]
 
@@ -37,53 +25,18 @@ logger = logging.getLogger(__name__)
 _ROC_EPS_B = np.unique(np.concatenate([[0.0], np.geomspace(1e-5, 1.0, 121), np.linspace(0, 1, 61)]))
 
 
-@dataclass(frozen=True)
-class _Events:
-    """Weights and scores of some events, of one dataset after the other."""
-
-    weight: NDArray[np.float64]  # (n,)
-    scores: dict[str, NDArray[np.float64]]  # of each score name: (n,)
-    rows: list[int]  # of each dataset
-    sumw2: list[float]  # of each dataset: over all its events, also those that are not held out
-
-    @staticmethod
-    def join(parts: "list[_Events]") -> "_Events":
-        return _Events(
-            np.concatenate([part.weight for part in parts]) if parts else np.zeros(0),
-            {
-                name: np.concatenate([part.scores[name] for part in parts])
-                for name in (parts[0].scores if parts else ())
-            },
-            [rows for part in parts for rows in part.rows],
-            [sumw2 for part in parts for sumw2 in part.sumw2],
-        )
-
-    @cached_property
-    def strata(self) -> Strata:
-        """The datasets, each scaled to the sum of weights of all its events."""
-        return Strata(np.repeat(np.arange(len(self.rows)), self.rows), np.array(self.sumw2))
-
-    def summary(self) -> dict[str, Any]:
-        """Number of events, sum of weights and effective number."""
-        return {
-            "n": len(self.weight),
-            "sumw": float(self.weight.sum()),
-            "n_eff": effective_events(self.weight),
-        }
-
-
 class _Background:
     """Held-out background with what every signal is compared with, worked out once."""
 
-    def __init__(self, events: _Events) -> None:
+    def __init__(self, events: ScoredEvents) -> None:
         self.events = events
-        self.tails = {name: UpperTail.of(values, events.weight) for name, values in events.scores.items()}
+        self.tails = {name: UpperTail.of(values, events.weight) for name, values in events.columns.items()}
         self._cuts: dict[tuple[str, str], _Cut] = {}
 
     def cut(self, name: str, key: str) -> "_Cut":
         """The cut on one score with an efficiency of `efficiency.EFFICIENCIES`."""
         if (name, key) not in self._cuts:
-            tail, score = self.tails[name], self.events.scores[name]
+            tail, score = self.tails[name], self.events.columns[name]
             value, part, _ = tail.at(EFFICIENCIES[key])
             passing = np.where(score > value, 1.0, np.where(score == value, part, 0.0))
             error = share_error(passing, self.events.weight, self.events.strata)
@@ -126,10 +79,10 @@ def evaluate(
     """
     manifest = read_manifest(scores, stage="score")
     kinds = manifest.get("scores", ["mse"])
-    names = ["score", *(f"score_{name}" for name in kinds[1:]), *manifest["variables"]]
+    names = [*score_columns(manifest), *manifest["variables"]]
     datasets = manifest["datasets"]
     events = {
-        dataset: _read(Path(scores), manifest, dataset, names)
+        dataset: read_scored(Path(scores), manifest, dataset, names)
         for dataset, facts in sorted(datasets.items())
         if facts["kind"] != "data"
     }
@@ -137,7 +90,9 @@ def evaluate(
     for dataset in events:
         groups.setdefault(datasets[dataset]["group"], []).append(dataset)
     wanted = _chosen(datasets, signals)
-    held_out = _Events.join([part for name, part in events.items() if datasets[name]["kind"] == "background"])
+    held_out = ScoredEvents.join(
+        [part for name, part in events.items() if datasets[name]["kind"] == "background"]
+    )
     if not len(held_out.weight) or not held_out.weight.sum() > 0:
         msg = f"the scores in {scores} hold no background of the test split: nothing can be evaluated"
         raise InputError(msg)
@@ -160,7 +115,7 @@ def evaluate(
         "signals": {name: _facts(datasets[name]) | _entry(events[name], background) for name in wanted},
         "families": {
             family: _family_facts(datasets[members[0]], members)
-            | _entry(_Events.join([events[name] for name in members]), background)
+            | _entry(ScoredEvents.join([events[name] for name in members]), background)
             for family, members in families.items()
         },
         "processes": _processes(events, datasets, groups),
@@ -180,18 +135,18 @@ def _chosen(datasets: dict[str, Any], signals: list[str] | None) -> list[str]:
 
 
 def _processes(
-    events: dict[str, _Events], datasets: dict[str, Any], groups: dict[str, list[str]]
+    events: dict[str, ScoredEvents], datasets: dict[str, Any], groups: dict[str, list[str]]
 ) -> dict[str, Any]:
     """Each background group as if it were the anomaly, against the rest of the background."""
     backgrounds = {
-        group: _Events.join([events[name] for name in members])
+        group: ScoredEvents.join([events[name] for name in members])
         for group, members in groups.items()
         if datasets[members[0]]["kind"] == "background"
     }
     entries = {}
     for group, chosen in backgrounds.items():
         rest = [other for name, other in backgrounds.items() if name != group]
-        others = _Events.join(rest) if rest else None
+        others = ScoredEvents.join(rest) if rest else None
         if others is None or not others.weight.sum() > 0 or not chosen.weight.sum() > 0:
             logger.info("process %s has nothing to be compared with", group)
             continue
@@ -213,22 +168,22 @@ def _family_facts(dataset: dict[str, Any], members: list[str]) -> dict[str, Any]
     return {"family": dataset["group"], "label": dataset["label"], "datasets": members}
 
 
-def _entry(signal: _Events, background: _Background) -> dict[str, Any]:
+def _entry(signal: ScoredEvents, background: _Background) -> dict[str, Any]:
     """Sums of a signal and its measures for every score."""
     return signal.summary() | {
-        "scores": {name: _measures(name, signal, background) for name in signal.scores}
+        "scores": {name: _measures(name, signal, background) for name in signal.columns}
     }
 
 
-def _measures(name: str, signal: _Events, background: _Background) -> dict[str, Any]:
+def _measures(name: str, signal: ScoredEvents, background: _Background) -> dict[str, Any]:
     reference, tail = background.events, background.tails[name]
     area, error = auc(
-        reference.scores[name], reference.weight, signal.scores[name], signal.weight, reference.strata
+        reference.columns[name], reference.weight, signal.columns[name], signal.weight, reference.strata
     )
     if not np.isfinite(area):  # no signal, or negative weights won
         nothing = {key: _unsupported(tail.effective_above(eps)) for key, eps in EFFICIENCIES.items()}
         return {"auc": None, "auc_error": None, "eps_s": nothing, "roc": {"eps_b": [], "eps_s": []}}
-    signal_tail = UpperTail.of(signal.scores[name], signal.weight)
+    signal_tail = UpperTail.of(signal.columns[name], signal.weight)
     return {
         "auc": area,
         "auc_error": error,
@@ -268,46 +223,3 @@ def _roc(signal: UpperTail, background: UpperTail) -> dict[str, list[float]]:
     inner = [float(eps) for eps in _ROC_EPS_B if smallest <= eps < 1]
     eps_s = [_eps_s(signal, background, eps) for eps in inner]
     return {"eps_b": [0.0, *inner, 1.0], "eps_s": [0.0, *eps_s, 1.0]}
-
-
-def _read(
-    path: Path, manifest: dict[str, Any], dataset: str, names: list[str], *, everything: bool = False
-) -> _Events:
-    """Events of one dataset: all of a signal, those of the test split of a background, which stand for all.
-
-    A background dataset without a test event, or in whose test events negative weights win, counts with all events:
-    as in `processors.histograms.held_out`.
-    """
-    everything |= manifest["datasets"][dataset]["kind"] != "background"
-    sumw = sumw2 = 0.0
-    weights, scores = [np.zeros(0)], {name: [np.zeros(0)] for name in names}
-    for entry in manifest["shards"]:
-        if entry["dataset"] != dataset:
-            continue
-        shard = path.parent / entry["path"]
-        try:
-            if "checksum" in entry:
-                check_whole(shard, entry["checksum"], stage="score")
-            table = pq.read_table(shard, columns=["weight", "split", *names])
-        except (OSError, KeyError, pa.ArrowInvalid) as error:
-            msg = f"cannot read scores {shard} ({error}): run the stage score again"
-            raise FailureError(msg) from error
-        if table.num_rows != entry["rows"]:
-            msg = f"scores {shard} have {table.num_rows} rows, the manifest {entry['rows']}: run score again"
-            raise FailureError(msg)
-        weight = table["weight"].to_numpy()
-        sumw, sumw2 = sumw + float(np.sum(weight)), sumw2 + float(np.sum(weight**2))
-        chosen = slice(None) if everything else table["split"].to_numpy() == SPLITS.index("test")
-        weights.append(weight[chosen])
-        for name in names:
-            scores[name].append(table[name].to_numpy()[chosen].astype(np.float64))
-    weight = np.concatenate(weights)
-    part = float(np.sum(weight))
-    if not everything and not (sumw > 0 and part > 0):
-        return _read(path, manifest, dataset, names, everything=True)
-    found = {name: np.concatenate(parts) for name, parts in scores.items()}
-    for name, values in found.items():
-        if not np.isfinite(values).all():
-            msg = f"{name!r} of dataset {dataset} in {path} is not finite: run the stage score again"
-            raise FailureError(msg)
-    return _Events(weight if everything else weight * (sumw / part), found, [len(weight)], [sumw2])

@@ -35,6 +35,7 @@ from report.numbers import count, duration, significant
 from report.pictures import Drawing, render
 from report.processes import processes_of
 from report.search import search_table
+from report.sections import Section, sections_of
 from report.settings import ReportSettings
 from report.sources import source_table
 from report.style import Sample, luminosity_label, source_label
@@ -82,6 +83,13 @@ class _RegionView:
     trained_on_data: list[str]
     glance: list[tuple[str, str]]
     by_family: bool
+    sections: list[Section]
+
+    @property
+    def all_drawings(self) -> list[Drawing]:
+        """All that is drawn of it."""
+        own = [drawing for part in self.drawings.values() for drawing in part]
+        return own + [drawing for section in self.sections for drawing in section.drawings]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -194,7 +202,9 @@ def _agreement_text(result: Mapping[str, Any]) -> str:
     )
 
 
-def _region_view(region: Region, cuts: list[str], agreement: Mapping[str, Any]) -> _RegionView:
+def _region_view(
+    region: Region, cuts: list[str], agreement: Mapping[str, Any], sections: list[Section]
+) -> _RegionView:
     """Tabulate one region and say what is drawn of it."""
     processes = processes_of(region.datasets)
     kinds = {process.kind for process in processes}
@@ -249,6 +259,7 @@ def _region_view(region: Region, cuts: list[str], agreement: Mapping[str, Any]) 
         trained_on_data=[name for name, (card, _) in region.models.items() if left_for_search(card) < 1],
         glance=_glance(region, yields),
         by_family=len(signals) > region.settings.max_power_figures,
+        sections=sections,
     )
 
 
@@ -407,6 +418,7 @@ def write_page(output: Path, *, settings: ReportSettings | None = None, processe
             region,
             list(selection["regions"][region.name]["cuts"]),
             {} if region.sample.blinded else agreement.get(region.name) or {},
+            sections_of(output, region),
         )
         for region in regions
     ]
@@ -416,7 +428,7 @@ def write_page(output: Path, *, settings: ReportSettings | None = None, processe
     tables = [missing_input, *(table for view in views for table in _tables(view))]
     remark = "" if complete else "INCOMPLETE"
     written = [write_csv(table, folder / "tables", remark=remark) for table in tables if table is not None]
-    drawings = [drawing for view in views for part in view.drawings.values() for drawing in part]
+    drawings = [drawing for view in views for drawing in view.all_drawings]
     pictures = render(drawings, folder=folder / "figures", dpi=settings.png_dpi, processes=processes)
     # What an earlier page had may be blinded by now.
     for path in [*(folder / "tables").iterdir(), *(folder / "figures").iterdir()]:
@@ -428,6 +440,7 @@ def write_page(output: Path, *, settings: ReportSettings | None = None, processe
         .get_template("index.html.j2")
         .render(
             regions=views,
+            topics={section.key: section.title for view in views for section in view.sections},
             pictures=pictures,
             source=" and ".join(sorted({source_label(sample) for sample in samples})),
             dois=sorted({sample.doi for sample in samples if sample.doi}),
@@ -460,4 +473,5 @@ def _tables(view: _RegionView) -> list[Table | None]:
         view.scores_table,
         view.source_table,
         *view.searches,
+        *(table for section in view.sections for table in section.tables),
     ]
