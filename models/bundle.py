@@ -86,7 +86,7 @@ class AnomalyModel:
         inputs = self._inputs(features)
         scores = np.empty(len(inputs), dtype=np.float32)
         for part in _parts(len(inputs)):
-            for _, values, _ in self._first(self.scaler.transform(inputs[part])):
+            for _, values, _ in self._run(self.scaler.transform(inputs[part])):
                 scores[part] = values[:, 0]
         return scores
 
@@ -97,7 +97,7 @@ class AnomalyModel:
         inputs = self._inputs(features)
         scores = np.empty((len(inputs), len(self.score_names)), dtype=np.float32)
         for part in _parts(len(inputs)):
-            for _, values, _ in self._all(self.scaler.transform(inputs[part])):
+            for _, values, _ in self._run(self.scaler.transform(inputs[part])):
                 scores[part] = values
         return {name: scores[:, column] for column, name in enumerate(self.score_names)}
 
@@ -113,39 +113,27 @@ class AnomalyModel:
         """All scores and the squared error of each scaled input, some events at a time; arguments as in `score`."""
         inputs = self._inputs(features)
         for part in _parts(len(inputs)):
-            for _, values, residuals in self._everything(self.scaler.transform(inputs[part])):
+            for _, values, residuals in self._run(self.scaler.transform(inputs[part]), residuals=True):
                 scores = {str(name): values[:, column] for column, name in enumerate(self.score_names)}
                 yield Measures(part, scores, residuals)
 
     def scores_scaled(self, scaled: NDArray[np.float32]) -> dict[ScoreName, NDArray[np.float32]]:
         """All scores of inputs that went through the scaler already, shape (n, k)."""
         scores = np.empty((len(scaled), len(self.score_names)), dtype=np.float32)
-        for part, values, _ in self._all(scaled):
+        for part, values, _ in self._run(scaled):
             scores[part] = values
         return {name: scores[:, column] for column, name in enumerate(self.score_names)}
 
     @cached_property
-    def _first(self) -> "EventFunction":
-        return self._compiled(self.score_names[:1])
-
-    @cached_property
-    def _all(self) -> "EventFunction":
-        return self._compiled(self.score_names)
-
-    @cached_property
-    def _everything(self) -> "EventFunction":
-        return self._compiled(self.score_names, residuals=True)
-
-    def _compiled(self, names: tuple[ScoreName, ...], *, residuals: bool = False) -> "EventFunction":
+    def _run(self) -> "EventFunction":
         from models.scores import event_function  # noqa: PLC0415 (imports Keras)
 
         return event_function(
             self.network,
-            names,
+            self.score_names,
             n_inputs=len(self.features),
             rows=BATCH_ROWS,
             beta=float(self.card["settings"]["beta"]),
-            residuals=residuals,
         )
 
     def _inputs(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> NDArray[np.float32]:

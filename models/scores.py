@@ -7,7 +7,7 @@ Importing this module imports Keras; `models.backend.start` comes first.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 import keras
 import numpy as np
@@ -62,23 +62,28 @@ _SCORES: Final[dict[ScoreName, Callable[[_Event], Tensor]]] = {
 Batch: TypeAlias = tuple[slice, NDArray[np.float32], NDArray[np.float32]]
 
 
-EventFunction: TypeAlias = Callable[[NDArray[np.float32]], Iterator[Batch]]
+class EventFunction(Protocol):
+    """All scores of scaled events, batch by batch."""
+
+    def __call__(self, scaled: NDArray[np.float32], *, residuals: bool = False) -> Iterator[Batch]:
+        """Yields for each batch its place, its scores, (b, names), and its squared errors, (b, k) or (b, 0).
+
+        Args:
+            scaled: inputs, shape (n, k).
+            residuals: hand out the squared error of each input too.
+        """
 
 
 def event_function(
-    model: keras.Model,
-    names: tuple[ScoreName, ...],
-    *,
-    n_inputs: int,
-    rows: int,
-    beta: float = 1.0,
-    residuals: bool = False,
+    model: keras.Model, names: tuple[ScoreName, ...], *, n_inputs: int, rows: int, beta: float = 1.0
 ) -> EventFunction:
     """Scores of scaled events, compiled for one shape and computed in batches of exactly that shape.
 
     A matrix product may round differently for another number of rows: with a fixed one, filled up with
-    zeros, an event gets the same score alone and among 100 000. A small error is the difference of two numbers
-    that rounding has touched, in each backend in its own way: such events are computed again in double precision.
+    zeros, an event gets the same score alone and among 100 000. A compiler that joins operations, as XLA does, may
+    round differently where something else is computed beside a score: so one program computes all, whatever is
+    asked for. A small error is the difference of two numbers that rounding has touched, in each backend in its own
+    way: such events are computed again in double precision.
 
     Args:
         model: the network.
@@ -86,11 +91,6 @@ def event_function(
         n_inputs: k.
         rows: events in a batch.
         beta: factor of the Kullback-Leibler term in the score elbo.
-        residuals: give the squared error of each input too.
-
-    Returns:
-        A function of scaled inputs, shape (n, k), that yields for each batch its place, its scores, shape
-        (b, names), and its squared errors, shape (b, k), or (b, 0) where they are not wanted.
     """
     draws = [layer for layer in model.layers if isinstance(layer, GaussianDraws)]
     network = keras.Model(model.input, [model.output, draws[0].input[0]]) if draws else model
@@ -99,27 +99,28 @@ def event_function(
         found = network(inputs, training=False)
         outputs, mean = found if draws else (found, None)
         event = _Event(inputs, outputs, mean, beta)
-        errors = squared_errors(inputs, outputs) if residuals else ops.zeros((rows, 0))
         # Hidden layers are of order one for small inputs too.
         size = 0.5 + ops.mean(ops.square(inputs), axis=-1)
         rounded = _SCORES["mse"](event) < ROUNDED * size
         for name in names:
             if name in {"kl", "mu2"}:
                 rounded = ops.logical_or(rounded, _SCORES[name](event) < ROUNDED)
-        return _values(event, names), errors, rounded
+        return _values(event, names), rounded, squared_errors(inputs, outputs)
 
     run = backend.compiled(scores, (rows, n_inputs))
 
-    def batched(scaled: NDArray[np.float32]) -> Iterator[Batch]:
+    def batched(scaled: NDArray[np.float32], *, residuals: bool = False) -> Iterator[Batch]:
         for start in range(0, len(scaled), rows):
             batch = scaled[start : start + rows]
             n = len(batch)
             if n < rows:
                 batch = np.concatenate([batch, np.zeros((rows - n, n_inputs), dtype=np.float32)])
+            found = run(ops.convert_to_tensor(batch))
             # Copies: what a backend hands out may not be written to.
-            values, errors, rounded = (
-                np.array(ops.convert_to_numpy(part)[:n]) for part in run(ops.convert_to_tensor(batch))
-            )
+            values, rounded = (np.array(ops.convert_to_numpy(part)[:n]) for part in found[:2])
+            errors = np.zeros((n, 0), dtype=np.float32)
+            if residuals:
+                errors = np.array(ops.convert_to_numpy(found[2])[:n])
             if rounded.any():
                 event = _precise(model, batch[:n][rounded], beta)
                 values[rounded] = ops.convert_to_numpy(_values(event, names))

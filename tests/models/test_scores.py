@@ -37,8 +37,8 @@ def inputs():
 
 def scored(network, settings, inputs, rows=64):
     names = settings.scores
-    batches = event_function(network, names, n_inputs=K, rows=rows, beta=settings.beta, residuals=True)(
-        inputs
+    batches = event_function(network, names, n_inputs=K, rows=rows, beta=settings.beta)(
+        inputs, residuals=True
     )
     rows_of, values, residuals = zip(*batches, strict=True)
     assert [part.start for part in rows_of] == list(range(0, len(inputs), rows))
