@@ -10,7 +10,16 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["EFFICIENCIES", "MIN_EFFECTIVE", "Strata", "UpperTail", "auc", "effective_events", "share_error"]
+__all__ = [
+    "EFFICIENCIES",
+    "MIN_EFFECTIVE",
+    "Strata",
+    "UpperTail",
+    "auc",
+    "effective_events",
+    "placements",
+    "share_error",
+]
 
 EFFICIENCIES = {"1e-1": 1e-1, "1e-2": 1e-2, "1e-3": 1e-3, "1e-4": 1e-4}  # of background, with their JSON keys
 MIN_EFFECTIVE = 10.0  # effective events above a cut, below which nothing is said about it
@@ -150,15 +159,32 @@ def auc(
     Returns:
         Area and error; both nan where a sum of weights is not positive.
     """
+    wb, ws = np.asarray(background_weight, dtype=np.float64), np.asarray(signal_weight, dtype=np.float64)
+    if not (wb.sum() > 0 and ws.sum() > 0):
+        return float("nan"), float("nan")
+    below, above = placements(background, wb, signal, ws)
+    area = float(ws @ below) / float(ws.sum())
+    return area, float(np.hypot(share_error(below, ws), share_error(above, wb, strata)))
+
+
+def placements(
+    background: ArrayLike, background_weight: ArrayLike, signal: ArrayLike, signal_weight: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where each event stands in the other sample (DeLong et al.); their weighted means are both the area.
+
+    Args:
+        background: scores, shape (n,).
+        background_weight: shape (n,), of positive sum.
+        signal: scores, shape (m,).
+        signal_weight: shape (m,), of positive sum.
+
+    Returns:
+        For each signal event the share of the background below it, shape (m,); for each background event the share
+        of the signal above it, shape (n,).
+    """
     b, wb = np.asarray(background, dtype=np.float64), np.asarray(background_weight, dtype=np.float64)
     s, ws = np.asarray(signal, dtype=np.float64), np.asarray(signal_weight, dtype=np.float64)
-    total_b, total_s = float(np.sum(wb)), float(np.sum(ws))
-    if not (total_b > 0 and total_s > 0):
-        return float("nan"), float("nan")
-    below = _share_below(s, b, wb) / total_b  # for each signal event: background below it
-    above = 1 - _share_below(b, s, ws) / total_s  # for each background event: signal above it
-    area = float(ws @ below) / total_s
-    return area, float(np.hypot(share_error(below, ws), share_error(above, wb, strata)))
+    return _share_below(s, b, wb) / float(wb.sum()), 1 - _share_below(b, s, ws) / float(ws.sum())
 
 
 def _share_below(
