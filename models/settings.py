@@ -1,7 +1,7 @@
 """The settings of training: the network, its inputs' scaling, the weights and the optimiser."""
 
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -10,9 +10,13 @@ from models.presets import PRESETS
 
 __all__ = [
     "ActivationName",
+    "ExplanationSettings",
+    "RobustnessSettings",
+    "RobustnessTest",
     "ScalerKind",
     "ScoreName",
     "SearchSettings",
+    "SignificanceSettings",
     "SpaceName",
     "TrainingSettings",
     "Weighting",
@@ -20,6 +24,16 @@ __all__ = [
 ]
 
 ActivationName: TypeAlias = Literal["relu", "tanh", "leakyrelu", "linear", "sigmoid"]
+RobustnessTest: TypeAlias = Literal[
+    "lepton-pt",
+    "lepton-pt-balanced",
+    "swapped-columns",
+    "swapped-objects",
+    "noise",
+    "without-process",
+    "little-data",
+    "inverse",
+]
 ScalerKind: TypeAlias = Literal["standard", "minmax", "selective", "upper-tail", "log", "quantile"]
 ScoreName: TypeAlias = Literal["mse", "mae", "elbo", "kl", "mu2"]
 SpaceName: TypeAlias = Literal["report", "thesis", "wide"]
@@ -205,4 +219,86 @@ class SearchSettings(Settings):
     )
     max_validation_events: PositiveInt = Field(
         default=2_000_000, description="trials are validated on at most so many events, drawn likewise"
+    )
+
+
+class RobustnessSettings(Settings):
+    """Tests on what a score should notice, and how it depends on what was learnt; `robustness` runs them."""
+
+    tests: tuple[RobustnessTest, ...] = Field(
+        default=get_args(RobustnessTest), min_length=1, description="which tests, in this order"
+    )
+    max_events: PositiveInt = Field(
+        default=20_000, description="held-out background events that are changed or scored at most"
+    )
+    lepton_factors: tuple[Annotated[float, Field(ge=1)], ...] = Field(
+        default=(1.0, 1.5, 3.0, 5.0, 7.0, 10.0),
+        description="factors on pT of the leading electron or muon (thesis); 1 shows that nothing else changes",
+    )
+    noise: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=(0.1, 0.3, 1.0, 3.0),
+        description="Gaussian noise on scaled inputs, in standard deviations of each over the background",
+    )
+    swaps: tuple[tuple[str, str], ...] = Field(
+        default=(),
+        description="pairs of columns that are exchanged; by default drawn from those that are filled and vary",
+    )
+    n_swaps: PositiveInt = Field(default=6, description="pairs that are drawn where none are named")
+    epochs: PositiveInt = Field(
+        default=10, description="epochs of each new training at most; the model they are compared with too"
+    )
+    seeds: PositiveInt = Field(
+        default=1, description="trainings of each kind, with seeds that follow one another"
+    )
+    train_fraction: float = Field(
+        default=0.01, gt=0, le=1, description="part of the training events that `little-data` trains on"
+    )
+    inverse: tuple[str, ...] = Field(
+        default=(),
+        description="signals (datasets) that `inverse` trains on in turn; by default the one with most events",
+    )
+
+
+class ExplanationSettings(Settings):
+    """How `explain` says what makes events anomalous."""
+
+    events: int = Field(
+        default=50, ge=0, le=1000, description="how many of the most anomalous events are listed"
+    )
+    displays: int = Field(
+        default=3,
+        ge=0,
+        le=20,
+        description="of how many of them a display is drawn; their jets are read again from the input files",
+    )
+    leading: PositiveInt = Field(
+        default=8, description="inputs with the largest shares of the error that are named per family of signals"
+    )
+    max_events: int = Field(
+        default=50_000,
+        ge=100,
+        le=1_000_000,
+        description="shares and the latent space are of at most about so many events of each process, drawn by a hash "
+        "of their identity",
+    )
+    latent_bins: int = Field(
+        default=50, ge=10, le=200, description="bins of the picture of the latent space, along each axis"
+    )
+
+
+class SignificanceSettings(Settings):
+    """What the expected significances and limits assume."""
+
+    systematic: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="relative systematic uncertainty of the expected background above a cut, and in each bin of the "
+        "fit, beside its statistical error; results without it are always given too",
+    )
+    limit_min_effective: float = Field(
+        default=10.0,
+        ge=2,
+        description="effective background events in each bin of the fit, at least: bins are merged from the side of "
+        "high scores",
     )
