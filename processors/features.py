@@ -10,7 +10,7 @@ from processors.constants import B_TAG_WORKING_POINTS
 from processors.kinematics import cos_theta_star, invariant_mass, stransverse_mass
 from processors.objects import SelectedEvents
 
-__all__ = ["REDUCED", "baseline_names", "feature_table", "table_names"]
+__all__ = ["REDUCED", "baseline_names", "feature_table", "kinematic_names", "table_names"]
 
 _EVENT_FEATURES = (
     "njet20",
@@ -72,6 +72,12 @@ def table_names(n_leptons: int) -> tuple[str, ...]:
 def baseline_names(n_leptons: int) -> tuple[str, ...]:
     """Single variables that every model is compared with."""
     return ("met_et", "mll", *(("mlll",) if n_leptons == 3 else ()), "mt2", "ht", "st", "meff", "lep1_pt")
+
+
+def kinematic_names(n_leptons: int) -> tuple[str, ...]:
+    """The energies and masses of an event of which none is a sum of others [GeV]: what new heavy physics enlarges."""
+    leptons = tuple(f"lep{i}_pt" for i in range(1, n_leptons + 1))
+    return ("ht", *leptons, "mll", *(("mlll",) if n_leptons == 3 else ()), "met_et", "mt2")
 
 
 def feature_table(events: SelectedEvents) -> dict[str, NDArray[np.float32]]:

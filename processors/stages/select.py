@@ -10,7 +10,7 @@ import hist
 from fileset.exceptions import FailureError
 from processors.books import dataset_books, ledger, manifest_of, scaled_books
 from processors.execution import Missing, run_chunks, unreadable, work_items
-from processors.features import REDUCED, baseline_names, table_names
+from processors.features import REDUCED, baseline_names, kinematic_names, table_names
 from processors.files import checksum, fingerprint
 from processors.receipts import dependence
 from processors.rmm import model_cells
@@ -139,6 +139,7 @@ def select_region(
         features={
             "table": list(table_names(region.n_leptons)),
             "reduced": list(REDUCED),
+            "kinematics": list(kinematic_names(region.n_leptons)),
             "rmm": list(model_cells(rmm)),
         },
         variables=list(baseline_names(region.n_leptons)),

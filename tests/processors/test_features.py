@@ -11,7 +11,7 @@ import vector
 from mt2 import mt2
 from scipy.optimize import minimize
 
-from processors.features import REDUCED, baseline_names, feature_table, table_names
+from processors.features import REDUCED, baseline_names, feature_table, kinematic_names, table_names
 from processors.objects import JET_FIELDS, Ragged, SelectedEvents, rmm_objects, select_events
 from processors.rmm import RMMLayout, layout_of, rapidity_mass_matrix
 from processors.schema import event_record
@@ -421,3 +421,11 @@ def test_no_selected_event_gives_empty_columns_of_every_name(
         RMMLayout(("ljet", 6), ("electron", 5)),
     )
     assert matrix.shape == (0, 12, 12)
+
+
+@pytest.mark.parametrize(("n_leptons", "names"), [(2, 6), (3, 8)])
+def test_kinematics_are_columns_of_which_none_is_a_sum_of_others(n_leptons, names):
+    kinematics = kinematic_names(n_leptons)
+    assert len(set(kinematics)) == len(kinematics) == names
+    assert set(kinematics) <= {*table_names(n_leptons), *baseline_names(n_leptons)}
+    assert not {"st", "meff"} & set(kinematics)
