@@ -23,11 +23,22 @@ from models.efficiency import MIN_EFFECTIVE
 from models.settings import ScalerKind
 from models.sketch import Spectrum
 
-__all__ = ["AffineScaler", "CurveScaler", "LogScaler", "Scaler", "fit_scaler", "scaler_from_json"]
+__all__ = [
+    "SCALER_RULE",
+    "AffineScaler",
+    "CurveScaler",
+    "LogScaler",
+    "Scaler",
+    "fit_scaler",
+    "scaler_from_json",
+]
 
-SCALER_FORMAT = 2
+SCALER_FORMAT = 2  # of the JSON
+SCALER_RULE = 2  # of the fit: raised when the same events give other numbers, so that models are trained anew
 SELECTIVE_RANGE = (-3.0, 3.0)  # the thesis scales only columns that leave this range
 N_KNOTS = 128
+N_TAIL_KNOTS = 16  # of them in each tail of a quantile, which is curved
+TAIL_SURPRISE = 1e4  # -ln of the rank there: 141 standard deviations
 # Columns of which 0 is a value, not the sign of an absent object: numbers of objects, flags, and what belongs to the
 # event as a whole (an mt2 of 0 is a small one). All others are an object's or a pair's, RMM cells among them.
 ZERO_IS_A_VALUE: Final = re.compile(r"n[a-z]*jet\d*|(\w+_)?is[A-Z]\w*|mt2|costhstar|met_(et|phi)|ht|st|meff")
@@ -144,8 +155,9 @@ class CurveScaler(Scaler):
     """Each column through a rising curve of its own.
 
     upper-tail: x -> -ln P(X >= x), 0 below the smallest value and an exponential's straight line where fewer than
-    `MIN_EFFECTIVE` effective events lie above. quantile: x -> the quantile of a unit Gaussian with the same rank, and
-    straight lines beyond, likewise. A constant column gives 0 everywhere: it says nothing about a tail or a rank.
+    `MIN_EFFECTIVE` effective events lie above. quantile: x -> the quantile of a unit Gaussian with the same rank, on
+    both sides that of the exponential's rank where fewer lie beyond: it rises like sqrt(-2 ln p) (drawn within 2 %). A
+    constant column gives 0 everywhere: it says nothing about a tail or a rank.
     """
 
     curves: list[_Curve]  # k
@@ -404,16 +416,41 @@ def _quantile(spectrum: Spectrum) -> _Curve:
     # Each from the smaller probability, which is the precise one.
     normal = np.where(above < below, -ndtri(above), ndtri(below))
     first, last = len(x) - 1 - lower.known, upper.known
-    slopes = [lower.slope * _mills_ratio(-normal[first]), upper.slope * _mills_ratio(normal[last])]
-    knots = first + _knots(normal[first : last + 1])
+    knots = first + _knots(normal[first : last + 1], N_KNOTS - 2 * N_TAIL_KNOTS)
+    rates = [lower.slope, upper.slope]
     if first >= last:  # too few events for two tails: one straight line over the range
         knots = np.array([0, len(x) - 1])
         across = (normal[-1] - normal[0]) / (x[-1] - x[0])
-        slopes = [
-            min(across, tail.slope * _mills_ratio(z))
-            for tail, z in ((lower, -normal[0]), (upper, normal[-1]))
-        ]
-    return _Curve(x[knots], normal[knots], float(slopes[0]), float(slopes[1]))
+        ends = (-normal[0], normal[-1])
+        rates = [min(across / _mills_ratio(z), rate) for rate, z in zip(rates, ends, strict=True)]
+    left = _gaussian_tail(-x[knots[0]], -normal[knots[0]], rates[0])
+    right = _gaussian_tail(x[knots[-1]], normal[knots[-1]], rates[1])
+    return _Curve(
+        np.concatenate([-left.x[::-1], x[knots], right.x]),
+        np.concatenate([-left.y[::-1], normal[knots], right.y]),
+        left.above,
+        right.above,
+    )
+
+
+def _gaussian_tail(x: float, z: float, rate: float) -> _Curve:
+    """The unit Gaussian's quantile of an exponential's upper tail, beyond x, which has the quantile z.
+
+    Args:
+        x: last value known.
+        z: its quantile.
+        rate: of the exponential, -d ln p/dx.
+    """
+    from scipy.special import log_ndtr, ndtri_exp  # noqa: PLC0415 (only this kind needs it)
+
+    first = -log_ndtr(-z)
+    surprise = np.geomspace(first + 0.1, TAIL_SURPRISE, N_TAIL_KNOTS + 1)[1:]
+    beyond = x + (surprise - first) / rate
+    # A step that double precision does not resolve is none.
+    kept = np.diff(beyond, prepend=x) > 0
+    beyond, normal = beyond[kept], -ndtri_exp(-surprise[kept])
+    end = normal[-1] if len(normal) else z
+    return _Curve(beyond, normal, 0.0, float(rate * _mills_ratio(end)))
 
 
 def _mills_ratio(z: float) -> float:
@@ -428,11 +465,11 @@ def _flat(spectrum: Spectrum) -> _Curve:
     return _Curve(x if len(x) else np.zeros(1), np.zeros(1), 0.0, 0.0)
 
 
-def _knots(y: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Places of at most `N_KNOTS` values along a rising curve, evenly spread, with its two ends."""
-    if len(y) <= N_KNOTS:
+def _knots(y: NDArray[np.float64], most: int = N_KNOTS) -> NDArray[np.int64]:
+    """Places of so many values at most along a rising curve, evenly spread, with its two ends."""
+    if len(y) <= most:
         return np.arange(len(y))
-    wanted = np.searchsorted(y, np.linspace(y[0], y[-1], N_KNOTS))
+    wanted = np.searchsorted(y, np.linspace(y[0], y[-1], most))
     return np.unique(np.minimum(wanted, len(y) - 1))
 
 

@@ -24,7 +24,7 @@ from models.checkpoints import Checkpoint
 from models.efficiency import EFFICIENCIES, MIN_EFFECTIVE, UpperTail
 from models.fitting import Fit, Progress, fit
 from models.presets import FeatureSet
-from models.scaling import Scaler, fit_scaler
+from models.scaling import SCALER_RULE, Scaler, fit_scaler
 from models.settings import ScoreName, TrainingSettings
 from models.stream import BackgroundSample, feature_columns, kept_columns, open_background
 from processors.files import fingerprint
@@ -127,6 +127,7 @@ def training_hash(
     return checksum_of_json(
         {
             "format": BUNDLE_FORMAT,
+            "scaler_rule": SCALER_RULE,
             "backend": backend.asked(),  # whose random numbers are its own
             "settings": settings.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
             "seed": seed,

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import ndtri
+from scipy.stats import norm
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from models.scaling import fit_scaler, scaler_from_json
@@ -282,6 +283,22 @@ def test_a_quantile_is_that_of_a_unit_gaussian(energies):
     jets = energies[:, 3]
     middle = np.mean(jets < 2) + 0.5 * np.mean(jets == 2)
     assert scaled[jets == 2, 3] == pytest.approx(ndtri(middle), abs=1e-4)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_far_outside_a_quantile_is_the_one_of_an_exponential_tail(energies, sign):
+    """-ln p goes on as a straight line, z like its square root: 40 mean energies are 8 standard deviations."""
+    scaler = _fit("quantile", sign * energies)
+    energy = np.linspace(500, 40_000, 80).astype(np.float32)  # 12 to 1000 times the mean, known to 300
+    probe = np.tile(energies[:1], (80, 1))
+    probe[:, 0] = energy
+    z = sign * scaler.transform(sign * probe)[:, 0].astype(float)
+    surprise = -norm.logsf(z)
+    slope, offset = np.polyfit(energy, surprise, 1)
+    assert slope == pytest.approx(1 / 40, rel=0.5), "ten events know the slope to a third"
+    np.testing.assert_allclose(surprise, slope * energy + offset, rtol=0.03, atol=0.3)
+    assert z[-1] == pytest.approx(np.sqrt(2 * surprise[-1]), rel=0.02)
+    np.testing.assert_allclose(scaler.invert(scaler.transform(sign * probe))[:, 0], sign * energy, rtol=1e-4)
 
 
 def test_the_logarithm_keeps_signs_and_is_standard(energies):

@@ -316,6 +316,9 @@ def test_settings_that_change_no_number_do_not_train_again(manifest, monkeypatch
     assert digest() == by_default
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert digest() != by_default, "the other backend draws other random numbers"
+    monkeypatch.delenv("KERAS_BACKEND")
+    monkeypatch.setattr("models.training.SCALER_RULE", -1)
+    assert digest() != by_default, "the same events are scaled otherwise"
 
 
 def test_a_model_can_learn_from_a_part_of_the_data_and_says_what_it_has_not_seen(tmp_path, manifest, samples):
