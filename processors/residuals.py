@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fileset.exceptions import FailureError
 from processors.split import SPLITS
 
-__all__ = ["MeanResiduals", "mean_residuals", "residual_histogram", "residual_sums"]
+__all__ = ["MeanResiduals", "combined_residuals", "mean_residuals", "residual_histogram", "residual_sums"]
 
 Floats = NDArray[np.float64]
 
@@ -101,7 +101,21 @@ def mean_residuals(
         held_out = kinds[dataset] == "background" and contents[-1, 0, 0] > 0
         own = contents[-1] if held_out else everything
         if own[0, 0] > 0 and everything[0, 0] > 0:
-            counted.append((everything[0, 0], own))
+            counted.append((float(everything[0, 0]), own))
+    return combined_residuals(features, counted)
+
+
+def combined_residuals(
+    features: Sequence[str], counted: Sequence[tuple[float, Floats]]
+) -> MeanResiduals | None:
+    """Mean over some datasets; None where there is no event.
+
+    Args:
+        features: inputs of the model, k of them.
+        counted: of each dataset the sum of weights of all its events, and the sums over those that stand for them,
+            shape (sums, k).
+    """
+    features = list(features)
     total = sum(scale for scale, _ in counted)
     if not total > 0:
         return None
