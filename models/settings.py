@@ -10,6 +10,7 @@ from models.presets import PRESETS
 
 __all__ = [
     "ActivationName",
+    "AlarmSettings",
     "ExplanationSettings",
     "RobustnessSettings",
     "RobustnessTest",
@@ -301,4 +302,38 @@ class SignificanceSettings(Settings):
         ge=2,
         description="effective background events in each bin of the fit, at least: bins are merged from the side of "
         "high scores",
+    )
+
+
+class AlarmSettings(Settings):
+    """How false alarms are counted: pseudo-experiments without, with a known, and with a hidden signal."""
+
+    toys: int = Field(
+        default=1000,
+        ge=1000,
+        description="pseudo-experiments without a signal, and of each signal at each strength",
+    )
+    calibration_toys: int = Field(
+        default=100_000,
+        ge=1000,
+        description="pseudo-experiments from which the global p is read; a smaller one is given as < 1/N",
+    )
+    levels: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        default=(0.05, 0.01, 0.0027),
+        min_length=1,
+        description="claimed rates of false alarms that are tested; at the smallest the search says found",
+    )
+    injected: tuple[Annotated[float, Field(ge=0)], ...] = Field(
+        default=(0.0, 1.0, 2.0, 3.0, 5.0),
+        min_length=1,
+        description="expected significances of the signals that are injected",
+    )
+    signals: tuple[str, ...] = Field(
+        default=(), description="signals that are injected, by dataset or group; empty takes all"
+    )
+    systematic: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="relative error of the expected background, beside the statistical one of its simulation",
     )
