@@ -1,14 +1,17 @@
-"""A trained model as a directory that travels: network, scaler, feature order and card, all checked on loading.
+"""A model as a directory that travels: what it learnt, scaler, feature order and card, all checked on loading.
 
-Reading a card does not import Keras; loading a model does.
+Kinds of models differ in what makes a score of scaled inputs, their core, and in the files that hold it: a network,
+an ensemble of networks, or a baseline without any. All else is the same for every kind.
+
+Reading a card does not import Keras; loading a network does.
 """
 
 import json
 import tempfile
-from collections.abc import Iterator
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,7 +21,7 @@ from numpy.typing import NDArray
 from fileset.exceptions import FailureError, InputError
 from models import backend
 from models.scaling import Scaler, scaler_from_json
-from models.settings import ScoreName, TrainingSettings
+from processors.files import write_json
 
 if TYPE_CHECKING:
     import keras
@@ -31,6 +34,7 @@ __all__ = [
     "Measures",
     "checksum_of_json",
     "load_model",
+    "network_files",
     "read_card",
     "verified_card",
     "write_bundle",
@@ -38,7 +42,7 @@ __all__ = [
 
 BUNDLE_FORMAT = 1
 BATCH_ROWS = 4096  # a score is always computed in batches of this size, see `event_function`
-_FILES = ("model.keras", "scaler.json", "features.json", "history.json")
+_FILES: Final = ("scaler.json", "features.json")  # of every kind
 
 
 class Measures(NamedTuple):
@@ -46,14 +50,14 @@ class Measures(NamedTuple):
 
     rows: slice
     scores: dict[str, NDArray[np.float32]]  # of each score name: (n,)
-    residuals: NDArray[np.float32]  # (n, k), squared error of each scaled input
+    residuals: NDArray[np.float32]  # (n, k), what each input gives to the score
 
 
 class AnomalyModel:
-    """A network with its scaler: features in, anomaly scores out."""
+    """A core with its scaler: features in, anomaly scores out."""
 
-    def __init__(self, network: "keras.Model", scaler: Scaler, card: dict[str, Any]) -> None:
-        self.network = network
+    def __init__(self, core: "EventFunction", scaler: Scaler, card: dict[str, Any]) -> None:
+        self.core = core
         self.scaler = scaler
         self.card = card
         self.features = scaler.columns
@@ -64,14 +68,32 @@ class AnomalyModel:
         return str(self.card["name"])
 
     @property
-    def score_names(self) -> tuple[ScoreName, ...]:
+    def networks(self) -> "tuple[keras.Model, ...]":
+        """The networks behind the score; none of a baseline."""
+        return getattr(self.core, "members", ())
+
+    @property
+    def network(self) -> "keras.Model":
+        """The network, of an ensemble the first.
+
+        Raises:
+            InputError: the model is a baseline, which has none.
+        """
+        if not self.networks:
+            msg = f"model {self.name} is a baseline and has no network: give one that was trained"
+            raise InputError(msg)
+        return self.networks[0]
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
         """All scores that this model has; the first is what `score` gives."""
         return tuple(self.card.get("scores", ("mse",)))
 
     def score(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> NDArray[np.float32]:
         """The score of each event; larger is more anomalous.
 
-        Log10 of the mean squared error of the scaled inputs, for a VAE of -ELBO, or what the setting `score` says.
+        Log10 of the mean squared error of the scaled inputs, for a VAE of -ELBO, or what the setting `score` says; of
+        an ensemble log10 of the mean over its networks. Of baselines see `models.baselines`.
 
         Args:
             features: shape (n, k) in the order of `features`, or a table with (at least) these columns in any
@@ -86,23 +108,24 @@ class AnomalyModel:
         inputs = self._inputs(features)
         scores = np.empty(len(inputs), dtype=np.float32)
         for part in _parts(len(inputs)):
-            for _, values, _ in self._run(self.scaler.transform(inputs[part])):
+            for _, values, _ in self.core(self.scaler.transform(inputs[part])):
                 scores[part] = values[:, 0]
         return scores
 
-    def scores(
-        self, features: NDArray[np.floating[Any]] | pd.DataFrame
-    ) -> dict[ScoreName, NDArray[np.float32]]:
+    def scores(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> dict[str, NDArray[np.float32]]:
         """All scores, each of shape (n,); arguments as in `score`."""
         inputs = self._inputs(features)
         scores = np.empty((len(inputs), len(self.score_names)), dtype=np.float32)
         for part in _parts(len(inputs)):
-            for _, values, _ in self._run(self.scaler.transform(inputs[part])):
+            for _, values, _ in self.core(self.scaler.transform(inputs[part])):
                 scores[part] = values
         return {name: scores[:, column] for column, name in enumerate(self.score_names)}
 
     def residuals(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> NDArray[np.float32]:
-        """Squared error of each scaled input, shape (n, k); arguments as in `score`."""
+        """What each input gives to the score, shape (n, k); arguments as in `score`.
+
+        Of networks the squared error of each scaled input; of an ensemble the mean over its networks.
+        """
         inputs = self._inputs(features)
         residuals = np.empty(inputs.shape, dtype=np.float32)
         for measures in self.measures(inputs):
@@ -110,31 +133,19 @@ class AnomalyModel:
         return residuals
 
     def measures(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> Iterator[Measures]:
-        """All scores and the squared error of each scaled input, some events at a time; arguments as in `score`."""
+        """All scores and residuals, some events at a time; arguments as in `score`."""
         inputs = self._inputs(features)
         for part in _parts(len(inputs)):
-            for _, values, residuals in self._run(self.scaler.transform(inputs[part]), residuals=True):
-                scores = {str(name): values[:, column] for column, name in enumerate(self.score_names)}
+            for _, values, residuals in self.core(self.scaler.transform(inputs[part]), residuals=True):
+                scores = {name: values[:, column] for column, name in enumerate(self.score_names)}
                 yield Measures(part, scores, residuals)
 
-    def scores_scaled(self, scaled: NDArray[np.float32]) -> dict[ScoreName, NDArray[np.float32]]:
+    def scores_scaled(self, scaled: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """All scores of inputs that went through the scaler already, shape (n, k)."""
         scores = np.empty((len(scaled), len(self.score_names)), dtype=np.float32)
-        for part, values, _ in self._run(scaled):
+        for part, values, _ in self.core(scaled):
             scores[part] = values
         return {name: scores[:, column] for column, name in enumerate(self.score_names)}
-
-    @cached_property
-    def _run(self) -> "EventFunction":
-        from models.scores import event_function  # noqa: PLC0415 (imports Keras)
-
-        return event_function(
-            self.network,
-            self.score_names,
-            n_inputs=len(self.features),
-            rows=BATCH_ROWS,
-            beta=float(self.card["settings"]["beta"]),
-        )
 
     def _inputs(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> NDArray[np.float32]:
         if isinstance(features, pd.DataFrame):
@@ -158,6 +169,43 @@ class AnomalyModel:
 def _parts(n: int) -> list[slice]:
     """Batches: scaled one at a time, they stay in the cache on their way into the network."""
     return [slice(start, start + BATCH_ROWS) for start in range(0, n, BATCH_ROWS)]
+
+
+class _Kind(NamedTuple):
+    """What is different in a kind of model."""
+
+    files: Callable[[dict[str, Any]], tuple[str, ...]]  # beside those of every kind, from the card
+    core: "Callable[[Path, dict[str, Any]], EventFunction]"  # from the files
+
+
+def network_files(members: int) -> tuple[str, ...]:
+    """Names of the files of one or several networks."""
+    return (
+        ("model.keras",)
+        if members == 1
+        else tuple(f"member{number}.keras" for number in range(1, members + 1))
+    )
+
+
+def _files_of_networks(card: dict[str, Any]) -> tuple[str, ...]:
+    return (*network_files(len(card.get("members", [None]))), "history.json")
+
+
+def _networks(path: Path, card: dict[str, Any]) -> "EventFunction":
+    backend.start()
+    from models.ensemble import load_networks  # noqa: PLC0415 (imports Keras)
+
+    return load_networks(path, card)
+
+
+_KINDS: Final = {
+    "network": _Kind(_files_of_networks, _networks),
+    "ensemble": _Kind(_files_of_networks, _networks),
+}
+
+
+def _kind(card: dict[str, Any]) -> _Kind:
+    return _KINDS[card.get("kind", "network")]  # the only one that there was at first
 
 
 def load_model(path: Path | str) -> AnomalyModel:
@@ -198,6 +246,12 @@ def read_card(path: Path) -> dict[str, Any]:
     if card.get("checksum") != _card_checksum(card):
         msg = f"the card of model bundle {path} was changed after it was written: train again"
         raise FailureError(msg)
+    if card.get("kind", "network") not in _KINDS:
+        msg = (
+            f"model bundle {path} is of kind {card['kind']!r}, where {', '.join(_KINDS)} are known: "
+            "train again with this version"
+        )
+        raise InputError(msg)
     return card
 
 
@@ -209,7 +263,7 @@ def verified_card(path: Path) -> dict[str, Any]:
         FailureError: it is incomplete or was changed after it was written.
     """
     card = read_card(path)
-    for name in _FILES:
+    for name in (*_FILES, *_kind(card).files(card)):
         try:
             found = _checksum((path / name).read_bytes())
         except FileNotFoundError:
@@ -224,38 +278,26 @@ def verified_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def write_bundle(
-    directory: Path,
-    model: AnomalyModel,
-    *,
-    settings: TrainingSettings,
-    history: dict[str, Any],
-) -> None:
+def write_bundle(directory: Path, model: AnomalyModel, write: Callable[[Path], None]) -> None:
     """Write a bundle beside its final place and move it there whole; an older one is replaced.
 
     Args:
         directory: models/<region>/<name>.
         model: with its card, to which the checksums are added.
-        settings: what the network was built from.
-        history: losses of each epoch.
+        write: puts the files of the model's kind into a directory.
     """
-    from models.autoencoder import save  # noqa: PLC0415 (imports Keras)
-
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f".{directory.name}.") as scratch:
         new = Path(scratch) / "new"
         new.mkdir()
-        save(model.network, new / "model.keras", settings, len(model.features))
-        for name, content in (
-            ("scaler.json", model.scaler.to_json()),
-            ("features.json", {"format": BUNDLE_FORMAT, "features": model.features}),
-            ("history.json", history),
-        ):
-            _write_json(new / name, content)
+        write(new)
+        write_json(new / "scaler.json", model.scaler.to_json())
+        write_json(new / "features.json", {"format": BUNDLE_FORMAT, "features": model.features})
         card = model.card
-        card["checksums"] = {name: _checksum((new / name).read_bytes()) for name in _FILES}
+        files = (*_FILES, *_kind(card).files(card))
+        card["checksums"] = {name: _checksum((new / name).read_bytes()) for name in files}
         card["checksum"] = _card_checksum(card)
-        _write_json(new / "card.json", card)
+        write_json(new / "card.json", card)
         if directory.exists():
             # A directory cannot be replaced in one step; the old one leaves with the scratch directory.
             directory.replace(Path(scratch) / "old")
@@ -271,25 +313,20 @@ def checksum_of_json(content: Any) -> str:
 def _load(path: Path, checksum: str) -> AnomalyModel:  # noqa: ARG001
     """Keyed by the card's checksum too, so that a newly trained bundle is not mistaken for the old one."""
     card = verified_card(path)
-    backend.start()
-    from models.autoencoder import load  # noqa: PLC0415 (imports Keras)
-
     try:
-        scaler = scaler_from_json(json.loads((path / "scaler.json").read_text(encoding="utf-8")))
-        network = load(path / "model.keras")
-    except (ValueError, TypeError, OSError) as error:
+        return AnomalyModel(_kind(card).core(path, card), _scaler(path, card), card)
+    except (ValueError, TypeError, OSError, KeyError) as error:
         reason = str(error).split("\n", 1)[0].split(". ", 1)[0]  # Keras writes paragraphs
         msg = f"model bundle {path} cannot be loaded ({reason}): train again"
         raise FailureError(msg) from error
-    k = len(scaler.columns)
-    shapes = network.input_shape, (network.output_shape[0], network.output_shape[-1])
-    if scaler.columns != card["features"] or shapes not in {
-        ((None, k), (None, k)),
-        ((None, k), (None, k + 1)),
-    }:
-        msg = f"the features of card, scaler and network in model bundle {path} differ: train again"
-        raise FailureError(msg)
-    return AnomalyModel(network, scaler, card)
+
+
+def _scaler(path: Path, card: dict[str, Any]) -> Scaler:
+    scaler = scaler_from_json(json.loads((path / "scaler.json").read_text(encoding="utf-8")))
+    if scaler.columns != card["features"]:
+        msg = "its scaler has other features than its card"
+        raise ValueError(msg)
+    return scaler
 
 
 def _card_checksum(card: dict[str, Any]) -> str:
@@ -298,7 +335,3 @@ def _card_checksum(card: dict[str, Any]) -> str:
 
 def _checksum(content: bytes) -> str:
     return f"xxh128:{xxhash.xxh128_hexdigest(content)}"
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -19,7 +19,7 @@ from models.stream import BackgroundSample, Chunk
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Fit", "Progress", "fit", "learning_rate"]
+__all__ = ["Fit", "Progress", "fit", "learning_rate", "no_better_than_mean"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,11 @@ Progress: TypeAlias = Callable[[int, int, float, float], None]
 # A model that removes less than this part of the mean predictor's error has learnt nothing.
 COLLAPSE_MARGIN: Final = 0.05
 PLATEAU_FACTOR: Final = 0.5
+
+
+def no_better_than_mean(error: float, mean_predictor: float) -> bool:
+    """Whether a model with this squared error has learnt nothing beyond the mean of each input."""
+    return error > (1 - COLLAPSE_MARGIN) * mean_predictor
 
 
 @dataclass
@@ -46,7 +51,7 @@ class Fit:
     @property
     def collapsed(self) -> bool:
         """Whether the kept model is no better than predicting the mean of each input."""
-        return self.val_loss[self.best] > (1 - COLLAPSE_MARGIN) * self.val_mean_predictor
+        return no_better_than_mean(self.val_loss[self.best], self.val_mean_predictor)
 
     def add(self, loss: float, val_loss: float, val_objective: float) -> bool:
         """One more epoch; whether it is the best."""

@@ -3,12 +3,9 @@
 import logging
 import shutil
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 from fileset.exceptions import FailureError, InputError
 from models import backend
@@ -20,15 +17,18 @@ from models.bundle import (
     verified_card,
     write_bundle,
 )
+from models.calibration import thresholds_of, trained_on
 from models.checkpoints import Checkpoint
-from models.efficiency import EFFICIENCIES, MIN_EFFECTIVE, UpperTail
-from models.fitting import Fit, Progress, fit
+from models.fitting import Fit, Progress, fit, no_better_than_mean
 from models.presets import FeatureSet
 from models.scaling import SCALER_RULE, Scaler, fit_scaler
-from models.settings import ScoreName, TrainingSettings
+from models.settings import TrainingSettings
 from models.stream import BackgroundSample, feature_columns, kept_columns, open_background
-from processors.files import fingerprint
+from processors.files import write_json
 from processors.shards import content_of, read_manifest
+
+if TYPE_CHECKING:
+    import keras
 
 __all__ = ["Fit", "Progress", "fit", "scaled_sample", "train", "training_hash"]
 
@@ -36,12 +36,6 @@ logger = logging.getLogger(__name__)
 
 # Settings that change where and how training runs, or what follows from it, and no number of the model.
 _WITHOUT_EFFECT = {"fail_on_collapse", "memory_mb", "scratch"}
-# Enough for a background efficiency of 1e-4 to 5 %; more would only take memory.
-CALIBRATION_EVENTS = 4_000_000
-_SEARCHED = (
-    "the model has seen the train and validation splits of the collision data: only their test split was kept for "
-    "the search and may be looked at as held out"
-)
 
 
 def train(
@@ -56,7 +50,10 @@ def train(
     origin: dict[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Train an autoencoder on the background of one region and write its bundle.
+    """Train an autoencoder, or several, on the background of one region and write its bundle.
+
+    With `settings.members` above one, so many networks are trained one after the other on the same events, each from a
+    seed of its own, and the bundle is an ensemble: its score is the mean of theirs.
 
     A bundle that carries the same hash of settings, seed, features, shards and backend is returned as it is. Training
     that was killed goes on after its last whole epoch and ends with the same weights.
@@ -65,13 +62,14 @@ def train(
         manifest: `manifest.json` of the region's shards.
         features: which feature set of the manifest; of it, what the stage compare kept.
         settings: network, scaling, weights and optimiser.
-        seed: of the split, of fresh weights and of the shuffling.
+        seed: of the split, of fresh weights and of the shuffling; for the latter two, further members have the
+            seeds that follow it.
         output: directory of the analysis; the bundle goes to models/<region>/<name> in it.
         name: of the model; by default <preset>-<features>.
         threads: of TensorFlow; by default all cores.
         origin: where the settings come from, such as the hash of a search; recorded in the card.
         progress: called after each epoch with its number (from 1), their number at most, loss and
-            validation loss.
+            validation loss; the epochs of members are counted one after the other.
 
     Returns:
         The bundle's directory.
@@ -107,13 +105,8 @@ def train(
         )
     else:
         logger.info("model %s of region %s is up to date", name, content["region"])
-    if card["collapsed"] and settings.fail_on_collapse:
-        msg = (
-            f"model {name} of region {content['region']} collapsed: its validation error "
-            f"{card['metrics']['val_loss']:.4g} is not better than {card['metrics']['val_mean_predictor_loss']:.4g} "
-            "of predicting the mean; choose another preset or lower the penalties"
-        )
-        raise FailureError(msg)
+    if settings.fail_on_collapse:
+        _refuse_collapsed(card)
     return directory
 
 
@@ -221,104 +214,137 @@ def _train(
 ) -> dict[str, Any]:
     """Fit scaler and network, calibrate thresholds and write the bundle; its card is returned."""
     backend.start(threads)
-    import keras  # noqa: PLC0415 (after the backend's threads are set)
-
-    from models.autoencoder import build  # noqa: PLC0415
+    from models.ensemble import Networks, save_networks, scores_of  # noqa: PLC0415 (imports Keras)
 
     # What a killed process left here may be gigabytes.
     scratch = (settings.scratch or directory.parent) / f".{directory.name}.{content['region']}.events"
     shutil.rmtree(scratch, ignore_errors=True)
-    checkpoint = Checkpoint(
-        directory.with_name(f".{directory.name}.checkpoint.npz"),
-        checksum_of_json([identity["hash"], backend.versions()]),
-    )
+    checkpoints = _checkpoints(directory, identity["hash"], settings.members)
     try:
         sample, scaler = scaled_sample(
             manifest, columns=columns, settings=settings, seed=seed, scratch=scratch
         )
         with closing(sample):
-            keras.utils.set_random_seed(seed % 2**32)
-            network = build(settings, len(columns), seed=seed % 2**31)
-            run = fit(network, sample, settings, seed=seed, progress=progress, checkpoint=checkpoint)
-            identification = {"settings": settings.model_dump(mode="json"), "scores": list(settings.scores)}
-            model = AnomalyModel(network, scaler, identification)
-            thresholds = {name: _thresholds(tail) for name, tail in _held_out_tails(model, sample).items()}
+            networks, runs = [], []
+            for number, checkpoint in enumerate(checkpoints):
+                counted = _counted(progress, number, settings) if progress is not None else None
+                network, run = _fitted(sample, settings, seed + number, checkpoint, counted)
+                networks.append(network)
+                runs.append(run)
+            card = {"settings": settings.model_dump(mode="json"), "scores": scores_of(settings)}
+            model = AnomalyModel(Networks(tuple(networks), settings.scores, settings.beta), scaler, card)
+            thresholds = thresholds_of(model, sample)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     model.card |= {
         "format": BUNDLE_FORMAT,
+        "kind": "network" if len(runs) == 1 else "ensemble",
+        "role": "model",
         "name": directory.name,
         "region": content["region"],
         "features": columns,
         "preset": settings.preset,
         **identity,
-        "trained_on": _trained_on(content, sample, settings),
+        "trained_on": trained_on(content, sample, settings),
         "seeds": {"split": seed, "training": seed},
         "versions": backend.versions(),
-        "metrics": run.metrics(),
-        "collapsed": run.collapsed,
-        "thresholds": thresholds.pop(model.score_names[0]),
-        "other_thresholds": thresholds,
+        **_outcome(runs, seed),
+        **thresholds,
     }
-    write_bundle(directory, model, settings=settings, history=run.history())
-    checkpoint.remove()
-    if run.collapsed:
+
+    def write(to: Path) -> None:
+        save_networks(networks, to, settings, len(columns))
+        write_json(to / "history.json", _history(runs))
+
+    write_bundle(directory, model, write)
+    for checkpoint in checkpoints:
+        checkpoint.remove()
+    for what, metrics in _collapsed(model.card).items():
         logger.warning(
-            "model %s collapsed: validation error %.4g, predicting the mean gives %.4g",
-            directory.name,
-            run.val_loss[run.best],
-            run.val_mean_predictor,
+            "%s collapsed: validation error %.4g, predicting the mean gives %.4g",
+            what,
+            metrics["val_loss"],
+            metrics["val_mean_predictor_loss"],
         )
     return model.card
 
 
-def _trained_on(
-    manifest: dict[str, Any], sample: BackgroundSample, settings: TrainingSettings
-) -> dict[str, Any]:
-    """What the card says of the events: which they were, and what of them the model has not seen."""
-    kind = settings.trained_kind
+def _checkpoints(directory: Path, identity: str, members: int) -> list[Checkpoint]:
+    """Where the state of each member is kept: that of a member that is done too, until the bundle is written."""
+    numbers = [""] if members == 1 else [str(number) for number in range(1, members + 1)]
+    return [
+        Checkpoint(
+            directory.with_name(f".{directory.name}.checkpoint{number}.npz"),
+            checksum_of_json([identity, backend.versions(), *number]),
+        )
+        for number in numbers
+    ]
+
+
+def _fitted(
+    sample: BackgroundSample,
+    settings: TrainingSettings,
+    seed: int,
+    checkpoint: Checkpoint,
+    progress: Progress | None,
+) -> tuple["keras.Model", Fit]:
+    """One network, and what happened in its training."""
+    import keras  # noqa: PLC0415 (after the backend was started)
+
+    from models.autoencoder import build  # noqa: PLC0415
+
+    keras.utils.set_random_seed(seed % 2**32)
+    network = build(settings, len(sample.columns), seed=seed % 2**31)
+    return network, fit(network, sample, settings, seed=seed, progress=progress, checkpoint=checkpoint)
+
+
+def _counted(progress: Progress, number: int, settings: TrainingSettings) -> Progress:
+    """Progress of one member, whose epochs follow those of the members before it."""
+
+    def counted(epoch: int, epochs: int, loss: float, val_loss: float) -> None:
+        progress(number * epochs + epoch, settings.members * epochs, loss, val_loss)
+
+    return counted
+
+
+def _outcome(runs: list[Fit], seed: int) -> dict[str, Any]:
+    """What the card says of the training; of an ensemble the means over its members, and each of them."""
+    of_each = [run.metrics() for run in runs]
+    if len(runs) == 1:
+        return {"metrics": of_each[0], "collapsed": runs[0].collapsed}
+    metrics = {name: fmean(entry[name] for entry in of_each) for name in of_each[0] if name.endswith("loss")}
+    metrics |= {name: sum(entry[name] for entry in of_each) for name in ("epochs", "seconds")}
     return {
-        "kind": kind,
-        "fractions": list(settings.fractions),
-        "datasets": sample.datasets,
-        "rows": sample.rows,
-        "sumw": sample.sumw,
-        "n_train": sample.rows["train"],
-        "sumw_train": sample.sumw["train"],
-        "shards": fingerprint(content_of(manifest, kind)),
-        "config_hash": manifest["config_hash"],
-        "recipe": manifest.get("recipe", {}),
-    } | ({"blinding": _SEARCHED} if kind == "data" else {})
+        "members": [
+            {"seed": seed + number, "metrics": run.metrics(), "collapsed": run.collapsed}
+            for number, run in enumerate(runs)
+        ],
+        "metrics": metrics,
+        "collapsed": no_better_than_mean(metrics["val_loss"], metrics["val_mean_predictor_loss"]),
+    }
 
 
-def _held_out_tails(model: AnomalyModel, sample: BackgroundSample) -> dict[ScoreName, UpperTail]:
-    """Each score of events that the weights were not fitted to, with signed weights.
-
-    They are those of the splits validation and, of simulation, test. Of more than `CALIBRATION_EVENTS` evenly spaced
-    chunks are taken, each of which is a random sample of all processes.
-    """
-    scores: dict[ScoreName, list[NDArray[np.float32]]] = {name: [] for name in model.score_names}
-    weights = []
-    step = -(-(sample.rows["validation"] + sample.rows["test"]) // CALIBRATION_EVENTS)
-    for split in ("validation", "test"):
-        for chunk in islice(sample.chunks(split), None, None, step):
-            for name, values in model.scores_scaled(chunk.features).items():
-                scores[name].append(values)
-            weights.append(chunk.weight)
-    weight = np.concatenate(weights)
-    return {name: UpperTail.of(np.concatenate(parts), weight) for name, parts in scores.items()}
+def _history(runs: list[Fit]) -> dict[str, Any]:
+    """Losses of every epoch: of the first network, and beside it those of all members of an ensemble."""
+    histories = [run.history() for run in runs]
+    return histories[0] | ({"members": histories} if len(runs) > 1 else {})
 
 
-def _thresholds(tail: UpperTail) -> dict[str, dict[str, float | None]]:
-    """Score at each background efficiency; nothing where fewer than ten effective events lie above."""
-    thresholds: dict[str, dict[str, float | None]] = {}
-    for name, efficiency in EFFICIENCIES.items():
-        n_eff = tail.effective_above(efficiency)
-        score, error = tail.threshold(efficiency)
-        known = n_eff >= MIN_EFFECTIVE
-        thresholds[name] = {
-            "score": score if known else None,
-            "error": error if known else None,
-            "n_eff": n_eff,
-        }
-    return thresholds
+def _collapsed(card: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Figures of what is no better than predicting the mean: the model, or members of it."""
+    name = f"model {card['name']} of region {card['region']}"
+    parts = {name: card} | {
+        f"member {number} of {name}": member for number, member in enumerate(card.get("members", ()), start=1)
+    }
+    return {name: part["metrics"] for name, part in parts.items() if part["collapsed"]}
+
+
+def _refuse_collapsed(card: dict[str, Any]) -> None:
+    """Raises a FailureError if the model, or a member of it, has collapsed."""
+    for what, metrics in _collapsed(card).items():
+        msg = (
+            f"{what} collapsed: its validation error {metrics['val_loss']:.4g} is not better than "
+            f"{metrics['val_mean_predictor_loss']:.4g} of predicting the mean; choose another preset or lower the "
+            "penalties"
+        )
+        raise FailureError(msg)

@@ -75,6 +75,7 @@ def test_the_card_says_what_the_model_is(model, trained, features):
     assert card == json.loads((trained / "card.json").read_text())
     assert model.features == card["features"] == features
     assert (model.name, card["region"], card["preset"]) == ("default-table", "2L", "default")
+    assert (card["kind"], card["role"]) == ("network", "model")
     assert trained.parts[-3:] == ("models", "2L", "default-table")
     assert card["trained_on"]["datasets"] == ["1.Zee", "2.ttbar"]
     assert card["trained_on"]["config_hash"] == "c0ffee"
@@ -114,14 +115,30 @@ def test_an_incomplete_bundle_is_refused(bundle):
         load_model(bundle)
 
 
+def _change_card(bundle, change):
+    """Another card, with a checksum as if it belonged there."""
+    card = json.loads((bundle / "card.json").read_text())
+    change(card)
+    card["checksum"] = checksum_of_json({name: value for name, value in card.items() if name != "checksum"})
+    (bundle / "card.json").write_text(json.dumps(card))
+
+
 def _exchange_network(bundle, network):
     """Another network in a bundle, with checksums as if it belonged there."""
     network.save(bundle / "model.keras")
-    card = json.loads((bundle / "card.json").read_text())
-    content = (bundle / "model.keras").read_bytes()
-    card["checksums"]["model.keras"] = f"xxh128:{xxhash.xxh128_hexdigest(content)}"
-    card["checksum"] = checksum_of_json({name: value for name, value in card.items() if name != "checksum"})
-    (bundle / "card.json").write_text(json.dumps(card))
+    checksum = f"xxh128:{xxhash.xxh128_hexdigest((bundle / 'model.keras').read_bytes())}"
+    _change_card(bundle, lambda card: card["checksums"].update({"model.keras": checksum}))
+
+
+def test_a_card_of_the_time_when_there_were_only_networks_is_one_of_a_network(bundle, model, background):
+    _change_card(bundle, lambda card: [card.pop(name) for name in ("kind", "role")])
+    np.testing.assert_array_equal(load_model(bundle).score(background), model.score(background))
+
+
+def test_a_kind_of_another_version_is_refused(bundle):
+    _change_card(bundle, lambda card: card.update(kind="oracle"))
+    with pytest.raises(InputError, match=r"of kind 'oracle', where network, ensemble.* are known"):
+        load_model(bundle)
 
 
 def test_a_network_that_brings_code_of_its_own_is_refused(bundle, model, features):
@@ -137,7 +154,7 @@ def test_a_network_of_another_shape_is_refused(bundle, model, features):
     keras = pytest.importorskip("keras")
     inputs = keras.Input((len(features),))
     _exchange_network(bundle, keras.Model(inputs, keras.layers.Dense(1)(inputs)))
-    with pytest.raises(FailureError, match=r"features of card, scaler and network .* differ"):
+    with pytest.raises(FailureError, match=r"model\.keras is no network of the 8 features"):
         load_model(bundle)
 
 
