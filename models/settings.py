@@ -11,11 +11,13 @@ from models.presets import PRESETS
 __all__ = [
     "ActivationName",
     "AlarmSettings",
+    "EvaluationSettings",
     "ExplanationSettings",
     "RobustnessSettings",
     "RobustnessTest",
     "ScalerKind",
     "ScoreName",
+    "SculptingSettings",
     "SearchSettings",
     "SignificanceSettings",
     "SpaceName",
@@ -99,6 +101,10 @@ class TrainingSettings(Settings):
         default=32, description="steps of an epoch at least: a small sample gets smaller batches"
     )
     epochs: PositiveInt = Field(default=50, description="epochs at most")
+    members: PositiveInt = Field(
+        default=1,
+        description="networks that are trained, each from a seed of its own; the score is the mean of theirs",
+    )
     patience: PositiveInt | None = Field(
         default=10, description="epochs without a better validation loss before stopping; null never stops"
     )
@@ -273,7 +279,8 @@ class ExplanationSettings(Settings):
         description="of how many of them a display is drawn; their jets are read again from the input files",
     )
     leading: PositiveInt = Field(
-        default=8, description="inputs with the largest shares of the error that are named per family of signals"
+        default=8,
+        description="inputs with the largest shares of the error that are named per family of signals",
     )
     max_events: int = Field(
         default=50_000,
@@ -336,4 +343,70 @@ class AlarmSettings(Settings):
         ge=0,
         lt=1,
         description="relative error of the expected background, beside the statistical one of its simulation",
+    )
+
+    @model_validator(mode="after")
+    def _levels_that_can_be_read(self) -> Self:
+        if min(self.levels) < 10 / self.calibration_toys:
+            msg = (
+                f"a rate of {min(self.levels):g} needs calibration_toys of {10 / min(self.levels):.0f} at least, "
+                f"ten for each alarm; there are {self.calibration_toys}"
+            )
+            raise ValueError(msg)
+        return self
+
+
+class SculptingSettings(Settings):
+    """How shapes of masses behind a cut on the score are compared, hunted in and decorrelated."""
+
+    efficiencies: tuple[Literal["1e-1", "1e-2", "1e-3", "1e-4"], ...] = Field(
+        default=("1e-1", "1e-2", "1e-3"), min_length=1, description="background efficiencies of the cuts"
+    )
+    shape_bins: int = Field(
+        default=20,
+        ge=4,
+        description="bins, of equal parts of the uncut background, in which shapes are compared",
+    )
+    toys: int = Field(
+        default=1000,
+        ge=100,
+        description="pseudo-experiments behind each probability: none below one in so many is told apart",
+    )
+    resolution: float = Field(
+        default=0.05, gt=0, lt=1, description="relative width of the finest bins in which bumps are hunted"
+    )
+    fewest_simulated: float = Field(
+        default=5.0,
+        gt=0,
+        description="effective simulated events in a bin in which bumps are hunted; narrower bins are joined",
+    )
+    decorrelate: bool = Field(
+        default=True,
+        description="also make scores that are ordinary at every mass alike, one for each mass, with their cost",
+    )
+    mass_bins: int = Field(
+        default=10,
+        ge=1,
+        description="bins of mass, of equal background, in which a score is made ordinary; the outermost are halved "
+        "while a half has 100 effective events",
+    )
+
+
+class EvaluationSettings(Settings):
+    """How `evaluate` finds statistical errors, and whether it trains the supervised ceiling."""
+
+    replicas: int = Field(
+        default=400,
+        ge=200,
+        description="replicas of the bootstrap; an error is known to one part in the root of twice as many",
+    )
+    seed: int = Field(default=7, ge=0, description="of the replicas, and of the ceiling's trees")
+    ceiling: bool = Field(
+        default=False,
+        description="train boosted trees on half of each signal, the ceiling that no unsupervised score can reach; "
+        "seconds to a minute a signal",
+    )
+    ceiling_events: PositiveInt = Field(
+        default=100_000,
+        description="background events that these trees train on at most, drawn by a hash of their identity",
     )
