@@ -31,6 +31,7 @@ __all__ = [
     "input_drawings",
     "matrix_drawings",
     "power_drawings",
+    "region_drawing",
     "residual_drawings",
     "score_drawings",
     "scored_models",
@@ -97,7 +98,7 @@ def scored_models(histograms: Iterable[str]) -> list[str]:
     return sorted(model[0] for head, *model in parts if head == "score" and len(model) == 1)
 
 
-def _drawing(
+def region_drawing(
     region: Region, draw: Callable[[], Figure], data: Mapping[str, Any], *, name: str, title: str, alt: str
 ) -> Drawing:
     """A drawing of a region, called ``<region>_<name>``, with its origin beside the numbers."""
@@ -134,7 +135,9 @@ def _stack_drawing(
     if stack.signals:
         alt += f" Signals as lines: {', '.join(to_plain(process.label) for process, *_ in stack.signals)}."
     draw = partial(draw_stack, stack, sample=region.sample)
-    return _drawing(region, draw, stack.to_dict(), name=name, title=title or to_html(stack.xlabel), alt=alt)
+    return region_drawing(
+        region, draw, stack.to_dict(), name=name, title=title or to_html(stack.xlabel), alt=alt
+    )
 
 
 def _searched(region: Region, model: str, histogram: hist.Hist) -> tuple[Region, hist.Hist]:
@@ -222,7 +225,7 @@ def matrix_drawings(region: Region) -> tuple[list[Drawing], list[Drawing]]:
         return [], []
     background = _means(region, _of_kind(processes, "background"))
     in_gev = "energy" not in region.cells or "GeV" in region.cells["energy"].axes[-1].label
-    whole = _drawing(
+    whole = region_drawing(
         region,
         partial(
             draw_means, region.cell_names, background, sample=region.sample, name="background", in_gev=in_gev
@@ -257,7 +260,7 @@ def _ratio_drawing(region: Region, process: Process, background: CellMeans) -> D
     if not means.filled.any():
         return None
     name = process.key if process.kind != "data" else "data"
-    return _drawing(
+    return region_drawing(
         region,
         partial(
             draw_ratio, region.cell_names, means, background, sample=region.sample, name=process.label,
@@ -290,7 +293,7 @@ def event_drawings(region: Region) -> list[Drawing]:
             in_gev=in_gev,
         )
         drawings.append(
-            _drawing(
+            region_drawing(
                 region,
                 draw,
                 {"cells": list(region.cell_names), "values": event.cells.tolist()},
@@ -320,7 +323,7 @@ def power_drawings(region: Region) -> list[Drawing]:
     drawings = []
     if drawn:
         drawings.append(
-            _drawing(
+            region_drawing(
                 region,
                 partial(auc_overview, drawn, labels=labels, sample=region.sample),
                 {"signals": _without_curves(drawn)},
@@ -337,7 +340,7 @@ def power_drawings(region: Region) -> list[Drawing]:
     for name, entry in drawn.items():
         if entry["scores"].get(SCORE, {}).get("roc", {}).get("eps_b"):
             drawings.append(
-                _drawing(
+                region_drawing(
                     region,
                     partial(roc, entry, label=labels[name], sample=region.sample, n_eff=n_eff),
                     {"signal": name, "n_eff_background": n_eff, "scores": entry["scores"]},
@@ -365,7 +368,7 @@ def residual_drawings(region: Region) -> list[Drawing]:
         part = found[start : start + 8]
         names = ", ".join(to_plain(shares.label) for shares in part)
         drawings.append(
-            _drawing(
+            region_drawing(
                 region,
                 partial(draw_error_shares, background, part, sample=region.sample, name=region.model),
                 shares_to_dict(background, part),
@@ -401,7 +404,7 @@ def _shape_drawings(region: Region, histogram: hist.Hist) -> list[Drawing]:
         }
         names = ", ".join(to_plain(process.label) for process, _ in part)
         drawings.append(
-            _drawing(
+            region_drawing(
                 region,
                 draw,
                 data,
@@ -432,7 +435,7 @@ def training_drawings(region: Region) -> list[Drawing]:
             loss_curves, history, sample=region.sample, name=name, collapsed=bool(card.get("collapsed"))
         )
         drawings.append(
-            _drawing(
+            region_drawing(
                 region,
                 draw,
                 dict(history),
@@ -447,7 +450,7 @@ def training_drawings(region: Region) -> list[Drawing]:
             sizes = "-".join(str(layer.units) for layer in layers)
             total = sum(layer.parameters for layer in layers)
             drawings.append(
-                _drawing(
+                region_drawing(
                     region,
                     draw,
                     {"layers": [layer._asdict() for layer in layers], "parameters": total},
