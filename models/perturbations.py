@@ -12,6 +12,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
+from fileset.exceptions import InputError
 from processors.features import feature_table
 from processors.objects import LEPTON_FIELDS, Ragged, good_leptons, rmm_objects, select_events
 from processors.rmm import layout_of, rapidity_mass_matrix
@@ -95,6 +96,9 @@ def event_features(
 
     Returns:
         Features of shape (m, k), and positions of the m events in the record, shape (m,).
+
+    Raises:
+        InputError: a column is not made.
     """
     events = select_events(record, n_leptons=region.n_leptons, leptons=region.leptons, jets=region.jets)
     made: dict[str, Features] = feature_table(events)
@@ -107,6 +111,10 @@ def event_features(
             convention=rmm.convention,
         ).reshape(len(events), -1)
         made |= {name: matrix[:, cell] for cell, name in enumerate(layout.cell_names)}
+    unknown = [name for name in columns if name not in made]
+    if unknown:
+        msg = f"{unknown[0]!r} is not made from events with these settings of region and matrix: set them as for select"
+        raise InputError(msg)
     features = np.array([made[name] for name in columns], dtype=np.float32).T
     return np.ascontiguousarray(features), events.index
 
@@ -141,7 +149,7 @@ def _objects_of(column: str) -> set[str]:
 
 
 def exchanged(features: Features, pairs: Sequence[tuple[int, int]]) -> Features:
-    """Features of shape (n, k) with the columns of each pair exchanged; no column stands in two pairs."""
+    """Features of shape (n, k) with the columns of each pair exchanged, one pair after the other."""
     order = np.arange(features.shape[1])
     for one, other in pairs:
         order[[one, other]] = order[[other, one]]
