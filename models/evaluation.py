@@ -1,4 +1,4 @@
-"""How well scores order signal above background: areas and efficiencies per signal, beside honest baselines.
+"""How well scores order signals above background: one table of the model, baselines and single variables.
 
 Background is simulation of the test split alone (no weight was fitted to it, no threshold chosen on it), each dataset
 scaled to the sum of weights of all its events, as in the stacked histograms; of a signal all events count, a model has
@@ -6,119 +6,138 @@ seen none. All weights are physical and keep their signs.
 """
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fileset.exceptions import InputError
-from models.efficiency import EFFICIENCIES, MIN_EFFECTIVE, UpperTail, auc, share_error
-from models.scored import ScoredEvents, read_scored, score_columns
+from models.bootstrap import Binning, ReplicaBackground, Replicas
+from models.ceiling import ceilings
+from models.contest import BEST, Contestant, against_best, best_variables, read_contest, summary_of
+from models.efficiency import effective_events
+from models.power import GRID, Background, Power, entry_of, seeds_of
+from models.scored import ScoredEvents
+from models.settings import EvaluationSettings
 from processors.shards import read_manifest
 
 __all__ = ["evaluate"]
 
 logger = logging.getLogger(__name__)
 
-# Points of a drawn curve: dense where an analysis cuts, and enough along the rest.
-_ROC_EPS_B = np.unique(np.concatenate([[0.0], np.geomspace(1e-5, 1.0, 121), np.linspace(0, 1, 61)]))
+_KINDS = ("signals", "families", "processes")
 
 
-class _Background:
-    """Held-out background with what every signal is compared with, worked out once."""
+@dataclass
+class _Target:
+    """What a score should find: a signal, a family of them, or a background process."""
 
-    def __init__(self, events: ScoredEvents) -> None:
-        self.events = events
-        self.tails = {name: UpperTail.of(values, events.weight) for name, values in events.columns.items()}
-        self._cuts: dict[tuple[str, str], _Cut] = {}
+    kind: str
+    facts: dict[str, Any]
+    members: list[str]  # datasets
+    events: ScoredEvents
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    powers: dict[str, Power] = field(default_factory=dict)
+    spreads: dict[str, Power] = field(default_factory=dict)
+    seeds: dict[str, list[Power | None]] = field(default_factory=dict)
 
-    def cut(self, name: str, key: str) -> "_Cut":
-        """The cut on one score with an efficiency of `efficiency.EFFICIENCIES`."""
-        if (name, key) not in self._cuts:
-            tail, score = self.tails[name], self.events.columns[name]
-            value, part, _ = tail.at(EFFICIENCIES[key])
-            passing = np.where(score > value, 1.0, np.where(score == value, part, 0.0))
-            error = share_error(passing, self.events.weight, self.events.strata)
-            self._cuts[name, key] = _Cut(value, part, error, tail.effective_above(EFFICIENCIES[key]))
-        return self._cuts[name, key]
-
-
-@dataclass(frozen=True)
-class _Cut:
-    """A cut on a score, the part of events at exactly this score that passes, and what is known of its efficiency."""
-
-    value: float
-    part: float
-    error: float
-    n_eff: float
+    @property
+    def n_eff(self) -> float:
+        """Effective number of events."""
+        return effective_events(self.events.weight)
 
 
 def evaluate(
-    scores: Path, *, card: dict[str, Any] | None = None, signals: list[str] | None = None
+    scores: Path,
+    *,
+    card: dict[str, Any] | None = None,
+    signals: list[str] | None = None,
+    others: Sequence[Path] = (),
+    shards: Path | None = None,
+    settings: EvaluationSettings | None = None,
 ) -> dict[str, Any]:
-    """Power of a model's score, and of every single variable, in one region.
+    """Power of a model's score in one region, beside baselines and every single variable.
 
     Args:
         scores: `manifest.json` of scores/<region>/<model>.
         card: of the model, copied into the result.
         signals: datasets or families (groups) to evaluate; by default all of kind "signal".
+        others: manifests of the scores that baselines and other models give to the same events.
+        shards: manifest of the region's shards; with the setting `ceiling` it is needed, and so is the card.
+        settings: replicas, their seed, and whether the supervised ceiling is worked out.
 
     Returns:
         The region's entry of evaluate.json: `background` (n, sumw, n_eff of the test split), `signals` by
         dataset, `families` by group (all its datasets together, physical weights) and `processes` by
-        background group, each against all other background. Every entry has `scores`: for "score" (the
-        model's first), its further scores "score_<name>" and each variable the area, its error, `eps_s` at four
-        background efficiencies and `roc`. A value that fewer than ten effective background events support is
-        null and marked "unsupported".
+        background group, each against all other background. Every entry has
+
+        - `scores`: for "score" (the model's first), its further scores "score_<name>", each other model and each
+          variable its `role`, the area, `eps_s` at four background efficiencies, `significance_improvement` and
+          `roc`, each with its error, `against_best` variable, and `seeds` where the model is an ensemble;
+        - `best_variable` for each measure, with knowledge of the signal;
+        - `ceiling`, of signals and if wanted: trees that saw this signal.
+
+        `summary` has the means over all signals. A value that fewer than ten effective events support is null, marked
+        "unsupported" and says why.
 
     Raises:
-        InputError: the manifest is missing or foreign, or holds no test background or not the
-            signals that were asked for.
-        FailureError: a shard of scores is missing or differs from the manifest.
+        InputError: a manifest is missing or foreign, or holds no test background or not the signals that were asked
+            for.
+        FailureError: a shard of scores is missing or differs from the manifest, or other scores are of other events.
     """
+    settings = settings or EvaluationSettings()
     manifest = read_manifest(scores, stage="score")
-    kinds = manifest.get("scores", ["mse"])
-    names = [*score_columns(manifest), *manifest["variables"]]
     datasets = manifest["datasets"]
-    events = {
-        dataset: read_scored(Path(scores), manifest, dataset, names)
-        for dataset, facts in sorted(datasets.items())
-        if facts["kind"] != "data"
-    }
-    groups: dict[str, list[str]] = {}
-    for dataset in events:
-        groups.setdefault(datasets[dataset]["group"], []).append(dataset)
-    wanted = _chosen(datasets, signals)
-    held_out = ScoredEvents.join(
-        [part for name, part in events.items() if datasets[name]["kind"] == "background"]
-    )
-    if not len(held_out.weight) or not held_out.weight.sum() > 0:
+    contestants, events = read_contest(Path(scores), manifest, others)
+    held_out = {name: part for name, part in events.items() if datasets[name]["kind"] == "background"}
+    background = ScoredEvents.join(list(held_out.values()))
+    if not len(background.weight) or not background.weight.sum() > 0:
         msg = f"the scores in {scores} hold no background of the test split: nothing can be evaluated"
         raise InputError(msg)
-    background = _Background(held_out)
-    families = {
-        family: [name for name in members if name in wanted]
-        for family, members in groups.items()
-        if any(name in wanted for name in members)
-    }
-    card = card or {}
+    wanted = _chosen(datasets, signals)
+    targets = _targets(events, datasets, wanted)
+    seen = {name: events[name] for name in wanted}
+    backgrounds = Replicas.draw(held_out, number=settings.replicas, seed=settings.seed, held_out=True)
+    replicas = Replicas.draw(seen, number=settings.replicas, seed=settings.seed, held_out=False)
+    groups = [datasets[name]["group"] for name in held_out]
+    for contestant in contestants:
+        _measure(contestant, targets, background, groups, (backgrounds, replicas), wanted)
+    variables = [contestant.name for contestant in contestants if contestant.role == "variable"]
+    entries: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
+    for (kind, name), target in targets.items():
+        best = best_variables(target.entries, variables)
+        for score, entry in target.entries.items():
+            entry["against_best"] = against_best(score, best, target.entries, target.powers, target.spreads)
+        entries[kind][name] = target.facts | target.events.summary() | {"scores": target.entries, BEST: best}
+    if settings.ceiling:
+        found = ceilings(
+            Path(scores), shards, (card or {}).get("features", []), held_out, seen, (backgrounds, replicas),
+            settings=settings,
+        )  # fmt: skip
+        for name, ceiling in found.items():
+            entries["signals"][name]["ceiling"] = ceiling
     return {
         "complete": manifest.get("complete", True),
         "model": {
             "name": manifest["model"],
-            "features": card.get("features", []),
-            "scores": kinds,
-            "card": card,
+            "features": (card or {}).get("features", []),
+            "scores": [c.kind for c in contestants if c.model == manifest["model"]],
+            "card": card or {},
         },
-        "background": held_out.summary(),
-        "signals": {name: _facts(datasets[name]) | _entry(events[name], background) for name in wanted},
-        "families": {
-            family: _family_facts(datasets[members[0]], members)
-            | _entry(ScoredEvents.join([events[name] for name in members]), background)
-            for family, members in families.items()
-        },
-        "processes": _processes(events, datasets, groups),
+        "variables": variables,
+        "bootstrap": {"replicas": settings.replicas, "seed": settings.seed},
+        "background": background.summary(),
+        **entries,
+        "summary": summary_of(
+            contestants,
+            {
+                name: (target.entries, target.powers, target.spreads, target.seeds)
+                for (kind, name), target in targets.items()
+                if kind == "signals"
+            },
+        ),
     }
 
 
@@ -134,25 +153,31 @@ def _chosen(datasets: dict[str, Any], signals: list[str] | None) -> list[str]:
     return [name for name, family in known.items() if {name, family} & set(signals)]
 
 
-def _processes(
-    events: dict[str, ScoredEvents], datasets: dict[str, Any], groups: dict[str, list[str]]
-) -> dict[str, Any]:
-    """Each background group as if it were the anomaly, against the rest of the background."""
-    backgrounds = {
-        group: ScoredEvents.join([events[name] for name in members])
-        for group, members in groups.items()
-        if datasets[members[0]]["kind"] == "background"
-    }
-    entries = {}
-    for group, chosen in backgrounds.items():
-        rest = [other for name, other in backgrounds.items() if name != group]
-        others = ScoredEvents.join(rest) if rest else None
-        if others is None or not others.weight.sum() > 0 or not chosen.weight.sum() > 0:
-            logger.info("process %s has nothing to be compared with", group)
-            continue
-        facts = _family_facts(datasets[groups[group][0]], groups[group])
-        entries[group] = facts | _entry(chosen, _Background(others))
-    return entries
+def _targets(
+    events: Mapping[str, ScoredEvents], datasets: Mapping[str, Any], wanted: Sequence[str]
+) -> dict[tuple[str, str], _Target]:
+    """Everything that scores are measured on, by kind and name."""
+    targets = {}
+    groups: dict[str, list[str]] = {}
+    for name in events:
+        groups.setdefault(datasets[name]["group"], []).append(name)
+    for name in wanted:
+        targets["signals", name] = _Target("signals", _facts(datasets[name]), [name], events[name])
+    for group, members in groups.items():
+        kind = "processes" if datasets[members[0]]["kind"] == "background" else "families"
+        chosen = members if kind == "processes" else [name for name in members if name in wanted]
+        if chosen:
+            joined = ScoredEvents.join([events[name] for name in chosen])
+            facts = {"family": group, "label": datasets[chosen[0]]["label"], "datasets": chosen}
+            targets[kind, group] = _Target(kind, facts, chosen, joined)
+    processes = {name: target for (kind, name), target in targets.items() if kind == "processes"}
+    total = sum(float(target.events.weight.sum()) for target in processes.values())
+    for name, target in processes.items():
+        sumw = float(target.events.weight.sum())
+        if not (sumw > 0 and total - sumw > 0):
+            logger.info("process %s has nothing to be compared with", name)
+            del targets["processes", name]
+    return targets
 
 
 def _facts(dataset: dict[str, Any]) -> dict[str, Any]:
@@ -164,62 +189,48 @@ def _facts(dataset: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _family_facts(dataset: dict[str, Any], members: list[str]) -> dict[str, Any]:
-    return {"family": dataset["group"], "label": dataset["label"], "datasets": members}
-
-
-def _entry(signal: ScoredEvents, background: _Background) -> dict[str, Any]:
-    """Sums of a signal and its measures for every score."""
-    return signal.summary() | {
-        "scores": {name: _measures(name, signal, background) for name in signal.columns}
-    }
-
-
-def _measures(name: str, signal: ScoredEvents, background: _Background) -> dict[str, Any]:
-    reference, tail = background.events, background.tails[name]
-    area, error = auc(
-        reference.columns[name], reference.weight, signal.columns[name], signal.weight, reference.strata
+def _measure(
+    contestant: Contestant,
+    targets: Mapping[tuple[str, str], _Target],
+    background: ScoredEvents,
+    groups: Sequence[str],
+    replicas: tuple[Replicas, Replicas],
+    wanted: Sequence[str],
+) -> None:
+    """One score for all targets: measured, and in all replicas."""
+    name = contestant.name
+    binning = Binning.of(background.columns[name], background.weight)
+    whole = Background(background.columns[name], background.weight)
+    of_members = [Background(background.columns[m], background.weight) for m in contestant.members]
+    names = list(dict.fromkeys(groups))
+    known, unknown = replicas
+    sums = known.histograms(
+        binning(background.columns[name]), binning.size, [names.index(group) for group in groups]
     )
-    if not np.isfinite(area):  # no signal, or negative weights won
-        nothing = {key: _unsupported(tail.effective_above(eps)) for key, eps in EFFICIENCIES.items()}
-        return {"auc": None, "auc_error": None, "eps_s": nothing, "roc": {"eps_b": [], "eps_s": []}}
-    signal_tail = UpperTail.of(signal.columns[name], signal.weight)
-    return {
-        "auc": area,
-        "auc_error": error,
-        "eps_s": {
-            key: _signal_efficiency(signal_tail, tail, eps, background.cut(name, key))
-            for key, eps in EFFICIENCIES.items()
-        },
-        "roc": _roc(signal_tail, tail),
-    }
-
-
-def _unsupported(n_eff: float) -> dict[str, Any]:
-    return {"value": None, "error": None, "n_eff_background": n_eff, "unsupported": True}
-
-
-def _signal_efficiency(signal: UpperTail, background: UpperTail, eps_b: float, cut: _Cut) -> dict[str, Any]:
-    """Signal efficiency at a background efficiency; its error holds both samples' statistics."""
-    if cut.n_eff < MIN_EFFECTIVE:
-        return _unsupported(cut.n_eff)
-    value, signal2 = signal.efficiency(cut.value, cut.part)
-    # The background fixes the cut only to within its own error, along which the curve rises.
-    low, high = (
-        _eps_s(signal, background, eps) for eps in (max(eps_b - cut.error, 0), min(eps_b + cut.error, 1))
-    )
-    error = float(np.hypot(signal.efficiency_error(value, signal2), (high - low) / 2))
-    return {"value": value, "error": error, "n_eff_background": cut.n_eff}
-
-
-def _eps_s(signal: UpperTail, background: UpperTail, eps_b: float) -> float:
-    cut, part, _ = background.at(eps_b)
-    return signal.efficiency(cut, part)[0]
-
-
-def _roc(signal: UpperTail, background: UpperTail) -> dict[str, list[float]]:
-    """The curve from (0, 0) to (1, 1), thinned; points below one background event's share are left out."""
-    smallest = float(background.sumw[background.sumw > 0][0]) / background.total
-    inner = [float(eps) for eps in _ROC_EPS_B if smallest <= eps < 1]
-    eps_s = [_eps_s(signal, background, eps) for eps in inner]
-    return {"eps_b": [0.0, *inner, 1.0], "eps_s": [0.0, *eps_s, 1.0]}
+    total = sums.sum(axis=0)
+    against = ReplicaBackground(total, GRID)
+    signal = {dataset: targets["signals", dataset].events.columns[name] for dataset in wanted}
+    found = unknown.histograms(binning(np.concatenate([np.zeros(0), *signal.values()])), binning.size)
+    in_group = np.repeat([names.index(group) for group in groups], background.rows)
+    for (kind, key), target in targets.items():
+        column, weight = target.events.columns[name], target.events.weight
+        reference, opposed, own = whole, against, np.zeros(0)
+        if kind == "processes":
+            place = names.index(key)
+            rest = in_group != place
+            reference = Background(background.columns[name][rest], background.weight[rest])
+            own = sums[place]
+            opposed = ReplicaBackground(total - own, GRID)
+        else:
+            own = found[[wanted.index(member) for member in target.members]].sum(axis=0)
+            target.seeds[name] = [
+                each.measure(target.events.columns[member], weight)
+                for member, each in zip(contestant.members, of_members, strict=True)
+            ]
+        power, spread = reference.measure(column, weight), Power(*opposed.measure(own))
+        entry = {"role": contestant.role} | entry_of(power, spread, reference, target.n_eff)
+        if entry["auc"] is not None and power is not None:
+            target.powers[name], target.spreads[name] = power, spread
+            seeds = seeds_of(target.seeds.get(name, []), of_members, whole)
+            entry |= {"seeds": seeds} if seeds else {}
+        target.entries[name] = entry

@@ -160,7 +160,9 @@ def test_the_result_is_plain_json_with_a_rising_curve(scores):
     assert region["model"]["features"] == ["a"]
     roc = region["signals"]["4.susy800"]["scores"]["score"]["roc"]
     assert len(roc["eps_b"]) == len(roc["eps_s"]) <= 200
-    for axis in roc.values():
+    assert len(roc["error"]) == len(roc["eps_s"])
+    assert max(roc["error"]) < 0.1
+    for axis in (roc["eps_b"], roc["eps_s"]):
         assert axis[0] == 0
         assert axis[-1] == 1
         assert (np.diff(axis) >= 0).all()
