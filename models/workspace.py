@@ -7,7 +7,8 @@ Format: HistFactory JSON, https://scikit-hep.org/pyhf/likelihood.html.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import hist
 import numpy as np
@@ -16,7 +17,10 @@ from numpy.typing import NDArray
 from processors.histograms import held_out, rebinned
 from processors.weights import NOMINAL
 
-__all__ = ["bins_with_support", "histfactory_workspace"]
+__all__ = ["ScoreTemplates", "bins_with_support", "histfactory_workspace", "score_templates"]
+
+# Sums of weights and of squared weights.
+Contents: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 # Fits need a positive expectation in every bin.
 _FLOOR = 1e-6
@@ -47,6 +51,96 @@ def bins_with_support(values: NDArray[Any], variances: NDArray[Any], *, minimum:
     return np.array(starts[::-1], dtype=np.int64)
 
 
+@dataclass(frozen=True)
+class ScoreTemplates:
+    """Expected numbers of events in the bins of a fit, for each variation of the weight.
+
+    Attributes:
+        edges: of the bins, shape (n + 1,); the outermost are infinite.
+        variations: of the weight, names.
+        nominal: position of the nominal one.
+        groups: process groups of the background: Σw and Σw², each of shape (variations, n).
+        signals: the same of each signal process.
+        data: collision data, shape (n,); None where there are none.
+    """
+
+    edges: NDArray[np.float64]
+    variations: list[str]
+    nominal: int
+    groups: dict[str, Contents]
+    signals: dict[str, Contents]
+    data: NDArray[np.float64] | None
+
+    @property
+    def background(self) -> Contents:
+        """Σw and Σw² of the nominal background, each of shape (n,); fits need positive expectations."""
+        values, variances = (sum(group[i][self.nominal] for group in self.groups.values()) for i in (0, 1))
+        return np.maximum(values, _FLOOR), np.asarray(variances)
+
+    @property
+    def background_variations(self) -> NDArray[np.float64]:
+        """Σw of the background in each variation, shape (variations, n)."""
+        return np.asarray(sum(values for values, _ in self.groups.values()))
+
+    @property
+    def finite_edges(self) -> NDArray[np.float64]:
+        """The edges without the infinite ones, shape (n - 1,)."""
+        return self.edges[1:-1]
+
+
+def score_templates(
+    histogram: hist.Hist,
+    datasets: Mapping[str, Mapping[str, Any]],
+    *,
+    minimum: float = 10.0,
+    searched: float = 1.0,
+) -> ScoreTemplates | None:
+    """The histogram of a score in bins that background alone decides, see `bins_with_support`.
+
+    Args:
+        histogram: of the score; axes dataset, variation, split, flcomp, score.
+        datasets: metadata of each dataset: `kind`, `group` and `process`.
+        minimum: effective background events in every bin, at least.
+        searched: part of the data that was left for the search, see `processors.histograms.left_for_search`.
+
+    Returns:
+        None where the fileset has no signal or no background.
+    """
+    kinds = {name: str(metadata["kind"]) for name, metadata in datasets.items()}
+    compared = rebinned(held_out(histogram, kinds, searched=searched), kinds)
+    compared = compared.project("dataset", "variation", "score")
+    variations = list(compared.axes[1])
+    contents = compared.view(flow=True)[:, : len(variations)]
+    members: dict[str, dict[str, list[int]]] = {"background": {}, "signal": {}, "data": {}}
+    for position, name in enumerate(compared.axes[0]):
+        key = "process" if kinds[name] == "signal" else "group"
+        members[kinds[name]].setdefault(str(datasets[name][key]), []).append(position)
+    if not members["signal"] or not members["background"]:
+        return None
+    nominal = variations.index(NOMINAL)
+    of_background = contents[[p for group in members["background"].values() for p in group], nominal]
+    starts = bins_with_support(
+        of_background["value"].sum(0), of_background["variance"].sum(0), minimum=minimum
+    )
+
+    def binned(positions: list[int]) -> Contents:
+        values, variances = (
+            np.add.reduceat(contents[field][positions].sum(axis=0), starts, axis=-1)
+            for field in ("value", "variance")
+        )
+        return values, variances
+
+    data = [position for group in members["data"].values() for position in group]
+    return ScoreTemplates(
+        edges=np.concatenate([[-np.inf], compared.axes[2].edges, [np.inf]])[[*starts, -1]],
+        variations=variations,
+        nominal=nominal,
+        groups={name: binned(positions) for name, positions in members["background"].items()},
+        signals={name: binned(positions) for name, positions in members["signal"].items()},
+        data=binned(data)[0][nominal] if data else None,
+    )
+
+
 def histfactory_workspace(
     histogram: hist.Hist,
     datasets: Mapping[str, Mapping[str, Any]],
@@ -70,67 +164,58 @@ def histfactory_workspace(
         HistFactory JSON, whose measurements are called "<process> (incomplete)" where simulation was scaled up for
         what is missing; None where the fileset has no signal or no background, since there is nothing to fit.
     """
-    kinds = {name: str(metadata["kind"]) for name, metadata in datasets.items()}
-    compared = rebinned(held_out(histogram, kinds, searched=searched), kinds)
-    compared = compared.project("dataset", "variation", "score")
-    names = list(compared.axes[0])
-    variations = list(compared.axes[1])
-    contents = compared.view(flow=True)[:, : len(variations)]
-    values, variances = contents["value"], contents["variance"]
-    members: dict[str, dict[str, list[int]]] = {"background": {}, "signal": {}, "data": {}}
-    for position, name in enumerate(names):
-        key = "process" if kinds[name] == "signal" else "group"
-        members[kinds[name]].setdefault(str(datasets[name][key]), []).append(position)
-    if not members["signal"] or not members["background"]:
+    found = score_templates(histogram, datasets, minimum=minimum, searched=searched)
+    if found is None:
         return None
-    all_background = [position for group in members["background"].values() for position in group]
-    nominal = variations.index(NOMINAL)
-    starts = bins_with_support(
-        values[all_background, nominal].sum(0), variances[all_background, nominal].sum(0), minimum=minimum
-    )
-
-    def binned(array: NDArray[Any], positions: list[int], variation: int) -> NDArray[np.float64]:
-        return np.asarray(np.add.reduceat(array[positions, variation].sum(axis=0), starts))
-
     samples = []
-    for kind in ("background", "signal"):
-        for name, positions in members[kind].items():
-            expected = binned(values, positions, nominal)
-            modifiers: list[dict[str, Any]] = []
-            if kind == "background":
-                # HistFactory adds up the errors and the expectation of all samples that carry one staterror: signals
-                # that a measurement leaves out would dilute the background's.
-                error = np.sqrt(binned(variances, positions, nominal))
-                modifiers.append({"name": f"staterror_{region}", "type": "staterror", "data": error.tolist()})
-            for up in (v for v in variations if v.endswith("Up")):
-                down = f"{up.removesuffix('Up')}Down"
-                modifiers.append(
-                    {
-                        "name": "lumi" if up == "normUp" else up.removesuffix("Up"),
-                        "type": "histosys",
-                        "data": {
-                            "hi_data": binned(values, positions, variations.index(up)).tolist(),
-                            "lo_data": binned(values, positions, variations.index(down)).tolist(),
-                        },
-                    }
-                )
-            if kind == "signal":
-                modifiers.append({"name": f"mu_{name}", "type": "normfactor", "data": None})
-            samples.append(
-                {"name": name, "data": np.maximum(expected, _FLOOR).tolist(), "modifiers": modifiers}
-            )
-    in_data = [position for group in members["data"].values() for position in group]
-    observed = binned(values, in_data if in_data and not blinded else all_background, nominal)
-    strengths = [f"mu_{name}" for name in members["signal"]]
+    for name, contents in found.groups.items():
+        # HistFactory adds up the errors and the expectation of all samples that carry one staterror: signals
+        # that a measurement leaves out would dilute the background's.
+        error = {
+            "name": f"staterror_{region}",
+            "type": "staterror",
+            "data": np.sqrt(contents[1][found.nominal]).tolist(),
+        }
+        samples.append(_sample(name, contents[0], found, [error, *_systematics(contents[0], found)]))
+    for name, contents in found.signals.items():
+        strength = {"name": f"mu_{name}", "type": "normfactor", "data": None}
+        samples.append(_sample(name, contents[0], found, [*_systematics(contents[0], found), strength]))
+    expected = sum(values[found.nominal] for values, _ in found.groups.values())
+    observed = expected if found.data is None or blinded else found.data
+    strengths = [f"mu_{name}" for name in found.signals]
     # The format has no place for a remark; whoever fits must name a measurement, or sees its name.
     whole = all(metadata.get("scale", 1.0) == 1.0 for metadata in datasets.values())
     remark = "" if whole else " (incomplete)"
     return {
         "version": "1.0.0",
         "channels": [{"name": region, "samples": samples}],
-        "observations": [{"name": region, "data": observed.tolist()}],
-        "measurements": [_measurement(name, strengths, remark) for name in members["signal"]],
+        "observations": [{"name": region, "data": np.asarray(observed).tolist()}],
+        "measurements": [_measurement(name, strengths, remark) for name in found.signals],
     }
+
+
+def _sample(
+    name: str, values: NDArray[np.float64], templates: ScoreTemplates, modifiers: list[dict[str, Any]]
+) -> dict[str, Any]:
+    expected = np.maximum(values[templates.nominal], _FLOOR)
+    return {"name": name, "data": expected.tolist(), "modifiers": modifiers}
+
+
+def _systematics(values: NDArray[np.float64], templates: ScoreTemplates) -> list[dict[str, Any]]:
+    """A `histosys` for each pair of variations."""
+    variations = templates.variations
+    return [
+        {
+            "name": "lumi" if up == "normUp" else up.removesuffix("Up"),
+            "type": "histosys",
+            "data": {
+                "hi_data": values[number].tolist(),
+                "lo_data": values[variations.index(f"{up.removesuffix('Up')}Down")].tolist(),
+            },
+        }
+        for number, up in enumerate(variations)
+        if up.endswith("Up")
+    ]
 
 
 def _measurement(signal: str, strengths: list[str], remark: str) -> dict[str, Any]:
