@@ -137,3 +137,70 @@ def trained(tmp_path_factory: pytest.TempPathFactory, samples: dict[str, tuple[s
     output = tmp_path_factory.mktemp("output")
     manifest = write_shards(output / "shards" / "2L", samples)
     return train(manifest, features="table", settings=TrainingSettings(), seed=11, output=output)
+
+
+def _two_leptons(
+    n: int, *, channel: int, hard: float, weight: float, anomaly: float
+) -> tuple[Events, Events]:
+    """Columns of shards and of scores of two-lepton events; the score follows m_ll and m_eff in part."""
+    rng = np.random.default_rng(channel)
+    identity = {
+        "channelNumber": np.full(n, channel, dtype=np.int32),
+        "runNumber": np.full(n, 284500, dtype=np.int32),
+        "eventNumber": np.arange(1, n + 1, dtype=np.uint64),
+        "weight": weight * rng.uniform(0.5, 1.5, n),
+    }
+    mll = np.where(rng.random(n) < 0.6, rng.normal(91, 3, n), 15 + rng.exponential(hard, n))
+    met = rng.exponential(0.5 * hard, n)
+    leptons = {"met_et": met, "met_phi": rng.uniform(-np.pi, np.pi, n), "isOS": np.ones(n)}
+    for number in (1, 2):
+        leptons |= {
+            f"lep{number}_pt": 20 + rng.exponential(hard / number, n),
+            f"lep{number}_flav": np.full(n, 11.0),
+        }
+        leptons |= {
+            f"lep{number}_eta": rng.normal(0, 1, n),
+            f"lep{number}_phi": rng.uniform(-np.pi, np.pi, n),
+        }
+    meff = met + leptons["lep1_pt"] + leptons["lep2_pt"] + rng.exponential(hard, n)
+    scored = {
+        "split": rng.choice(3, n, p=(0.64, 0.16, 0.20)).astype(np.uint8),
+        "score": (0.004 * mll + 0.003 * meff + anomaly + rng.exponential(0.3, n)).astype(np.float32),
+        "mll": mll.astype(np.float32),
+        "meff": meff.astype(np.float32),
+    }
+    return identity | {name: column.astype(np.float32) for name, column in leptons.items()}, identity | scored
+
+
+@pytest.fixture
+def sculpting_run(tmp_path: Path) -> tuple[Path, Path, dict[str, str]]:
+    """Manifests of scores and of the shards that were scored, and the kinds of their datasets."""
+    samples = {
+        "1.Zee": ("background", _two_leptons(12_000, channel=1, hard=40.0, weight=0.5, anomaly=0.0)),
+        "2.ttbar": ("background", _two_leptons(3_000, channel=2, hard=70.0, weight=0.2, anomaly=0.1)),
+        "3.susy": ("signal", _two_leptons(800, channel=3, hard=150.0, weight=0.01, anomaly=0.8)),
+        "data_A": ("data", _two_leptons(6_000, channel=9, hard=40.0, weight=1.0, anomaly=0.0)),
+    }
+    paths = {room: tmp_path / room / "2L" for room in ("shards", "scores")}
+    books = {room: {"format": 1, "region": "2L", "complete": True, "shards": []} for room in paths}
+    datasets = {
+        name: {"kind": kind, "group": name, "process": name, "label": name, "rows": 0}
+        for name, (kind, _) in samples.items()
+    }
+    for name, (_, tables) in samples.items():
+        for room, table in zip(paths, tables, strict=True):
+            for start in range(0, len(table["weight"]), 5000):
+                part = {column: values[start : start + 5000] for column, values in table.items()}
+                path = paths[room] / name / f"{start:05d}.parquet"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pq.write_table(pa.table(part), path)
+                entry = {"path": f"{name}/{path.name}", "dataset": name, "rows": len(part["weight"])}
+                books[room]["shards"].append(entry)
+    for room, book in books.items():
+        book |= {"model": "default-table", "variables": ["mll", "meff"], "datasets": datasets}
+        (paths[room] / "manifest.json").write_text(json.dumps(book))
+    return (
+        paths["scores"] / "manifest.json",
+        paths["shards"] / "manifest.json",
+        {name: kind for name, (kind, _) in samples.items()},
+    )
