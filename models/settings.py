@@ -11,6 +11,8 @@ from models.presets import PRESETS
 __all__ = [
     "ActivationName",
     "AlarmSettings",
+    "BaselineName",
+    "BaselineSettings",
     "EvaluationSettings",
     "ExplanationSettings",
     "RobustnessSettings",
@@ -26,6 +28,7 @@ __all__ = [
     "Width",
 ]
 
+BaselineName: TypeAlias = Literal["pca", "mahalanobis", "isolation-forest", "largest-tail", "tail-sum"]
 ActivationName: TypeAlias = Literal["relu", "tanh", "leakyrelu", "linear", "sigmoid"]
 RobustnessTest: TypeAlias = Literal[
     "lepton-pt",
@@ -134,6 +137,13 @@ class TrainingSettings(Settings):
         description="with `train_on: data`: the part of the data, drawn by a hash of the events' identity, that is "
         "trained (80 %) and validated (20 %) on; only the rest is searched",
     )
+    test_fraction: float = Field(
+        default=0.2,
+        gt=0,
+        lt=1,
+        description="part of the background simulation that is held out: all that is told of a model's power rests on "
+        "it; of the rest four fifths train and one validates",
+    )
     xla: Literal["auto", "on", "off"] = Field(
         default="auto",
         description="compile training steps with XLA; auto: with TensorFlow on a GPU. JAX always does",
@@ -155,11 +165,8 @@ class TrainingSettings(Settings):
     @property
     def fractions(self) -> tuple[float, float, float]:
         """Parts of training, validation and test; of collision data, "test" is what stays for the search."""
-        from processors.split import SPLIT_FRACTIONS  # noqa: PLC0415 - imports NumPy, and --help must be quick
-
-        if self.train_on == "simulation":
-            return SPLIT_FRACTIONS
-        return 0.8 * self.data_fraction, 0.2 * self.data_fraction, 1 - self.data_fraction
+        held_out = self.test_fraction if self.train_on == "simulation" else 1 - self.data_fraction
+        return round(0.8 * (1 - held_out), 12), round(0.2 * (1 - held_out), 12), held_out
 
     @model_validator(mode="before")
     @classmethod
@@ -201,6 +208,34 @@ class TrainingSettings(Settings):
     def _score_that_the_network_has(self) -> Self:
         _ = self.scores
         return self
+
+
+class BaselineSettings(Settings):
+    """How the scores without a network are fitted that every model is compared with."""
+
+    names: tuple[BaselineName, ...] = Field(
+        default=("pca", "mahalanobis", "isolation-forest", "largest-tail", "tail-sum"),
+        min_length=1,
+        description="which: error of principal components, Mahalanobis distance, isolation forest, largest upper-tail "
+        "value of the single variables, mean of the largest upper-tail values of the inputs",
+    )
+    variance: float = Field(
+        default=0.95, gt=0, lt=1, description="of the inputs, which the principal components explain at least"
+    )
+    cutoff: float = Field(
+        default=1e-8,
+        gt=0,
+        lt=1,
+        description="part of the largest eigenvalue of the covariance, below which a direction is left out of the "
+        "Mahalanobis distance: inputs depend on one another there",
+    )
+    trees: PositiveInt = Field(default=100, description="of the isolation forest")
+    events_per_tree: int = Field(default=256, ge=2, description="that a tree of the forest is grown from")
+    max_events: PositiveInt = Field(
+        default=200_000,
+        description="the forest draws from at most so many training events, a random subsample of all",
+    )
+    terms: PositiveInt = Field(default=5, description="upper-tail values that are averaged in the tail sum")
 
 
 class SearchSettings(Settings):

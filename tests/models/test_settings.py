@@ -3,6 +3,7 @@ from pydantic import ValidationError
 
 from models.presets import PRESET_FEATURES, PRESETS
 from models.settings import TrainingSettings
+from processors.split import SPLIT_FRACTIONS
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -35,3 +36,9 @@ def test_the_reports_minmax_network_has_the_published_layers():
 def test_wrong_settings_are_named(given, culprit):
     with pytest.raises(ValidationError, match=culprit):
         TrainingSettings(**given)
+
+
+def test_what_is_held_out_is_a_setting_and_a_fifth_of_the_rest_validates():
+    assert TrainingSettings().fractions == SPLIT_FRACTIONS
+    assert TrainingSettings(test_fraction=0.5).fractions == (0.4, 0.1, 0.5)
+    assert TrainingSettings(train_on="data", data_fraction=0.25).fractions == (0.2, 0.05, 0.75)
