@@ -29,6 +29,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 LOWEST_SIGNIFICANCE = -3.0  # of a deficit, down to no event at all: p = 1 would be minus infinity
+HIGHEST_SIGNIFICANCE = 37.0  # beyond it p is too small a number for double precision
 
 
 @dataclass(frozen=True)
@@ -156,11 +157,11 @@ def local_p(count: ArrayLike, events: ArrayLike, variance: ArrayLike, *, systema
 
 
 def significance_of(p: ArrayLike) -> Floats:
-    """Standard deviations of a one-sided Gaussian tail with this probability; at least `LOWEST_SIGNIFICANCE`."""
+    """Standard deviations of a one-sided Gaussian tail with this probability, within what can be told apart."""
     from scipy import special  # noqa: PLC0415 - only this stage needs it
 
     z: Floats = -special.ndtri(np.asarray(p, dtype=np.float64))
-    return np.maximum(z, LOWEST_SIGNIFICANCE)
+    return np.clip(z, LOWEST_SIGNIFICANCE, HIGHEST_SIGNIFICANCE)
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,6 @@ class Search:
     """What is fixed before any pseudo-data are looked at."""
 
     names: list[str]  # of the regions, by background efficiency, from the loosest
-    cuts: list[float]
     truth: Expectation  # that pseudo-experiments are drawn from
     calibration: Calibration
     settings: AlarmSettings
