@@ -1,7 +1,8 @@
 """Why events are anomalous: which inputs the error comes from, which events lead, where they lie in the latent space.
 
-The share of an input is its part of the sum of the squared errors of all scaled inputs: what it adds to the
-mean squared error. Of a process it is the ratio of two sums over its events, Σw r_i / Σw Σ_j r_j.
+The share of an input in an event is its part of the sum of the squared errors of all scaled inputs, r_i / Σ_j r_j: what
+it adds to the mean squared error. Of a process it is the mean over its events. Beside it stands the ratio of two sums,
+Σw r_i / Σw Σ_j r_j, in which few events with large errors may win.
 """
 
 from collections.abc import Iterator, Mapping
@@ -34,7 +35,7 @@ class _Dataset:
 
     sumw: float  # of all its events
     n: int  # events that were looked at
-    sums: Floats  # over these, (sums, k), see `processors.residuals`
+    sums: Floats  # over these, of errors and of their shares: (2, sums, k), see `processors.residuals`
     points: Points  # weights are those of all events
 
 
@@ -146,7 +147,7 @@ def _dataset(
     for fractions in (trained, everything) if held_out else (everything,):
         reader, _ = thinned(ShardReader(shards, list(model.features), seed, fractions), (0, 0, limit))
         found = _measured(reader, model, encode)
-        own = float(found.sums[0, 0])
+        own = float(found.sums[0, 0, 0])
         if sumw > 0 and own > 0:
             points = Points(found.points.latent, found.points.weight * (sumw / own), found.points.score)
             return _Dataset(sumw, found.n, found.sums, points)
@@ -155,7 +156,7 @@ def _dataset(
 
 def _measured(reader: ShardReader, model: AnomalyModel, encode: Encoder | None) -> _Dataset:
     """Sums of the errors, and the latent space, of the events that a reader uses."""
-    sums = np.zeros((len(SUMS), len(model.features)))
+    sums = np.zeros((2, len(SUMS), len(model.features)))
     parts: list[Points] = []
     for shard in reader.shards:
         for events, features in reader.used_rows(shard):
@@ -164,7 +165,12 @@ def _measured(reader: ShardReader, model: AnomalyModel, encode: Encoder | None) 
             for measures in model.measures(features):
                 rows = measures.rows
                 score[rows] = measures.scores[str(model.score_names[0])]
-                sums += residual_sums(measures.residuals, events.weight[rows], test[rows])[-1]
+                total = measures.residuals.sum(axis=1, keepdims=True)
+                shares: NDArray[np.float32] = measures.residuals / np.where(
+                    total > 0, total, np.float32(np.inf)
+                )
+                for place, values in enumerate([measures.residuals, shares]):
+                    sums[place] += residual_sums(values, events.weight[rows], test[rows])[-1]
             latent = encode(model.scaler.transform(features)) if encode else np.zeros((len(features), 0))
             parts.append(Points(latent, events.weight, score))
     points = Points.join(parts) if parts else Points(np.zeros((0, 0)), np.zeros(0), np.zeros(0, np.float32))
@@ -236,13 +242,18 @@ def _share(
     books: Mapping[str, Mapping[str, Any]],
     model: AnomalyModel,
 ) -> dict[str, Any] | None:
-    means = combined_residuals(model.features, [(found[name].sumw, found[name].sums) for name in names])
-    if means is None or not np.isfinite(means.share).all():
+    errors, shares = (
+        combined_residuals(model.features, [(found[name].sumw, found[name].sums[place]) for name in names])
+        for place in (0, 1)
+    )
+    if errors is None or shares is None or not (np.isfinite(errors.share) & np.isfinite(shares.share)).all():
         return None
     return {
         "label": str(books[names[0]]["label"]),
         "events": sum(found[name].n for name in names),
-        "share": means.share.tolist(),
-        "error": means.share_error.tolist(),
-        "sum_of_squared_errors": float(means.mean.sum()),
+        "share": shares.share.tolist(),
+        "error": shares.share_error.tolist(),
+        "share_of_sum": errors.share.tolist(),
+        "share_of_sum_error": errors.share_error.tolist(),
+        "sum_of_squared_errors": float(errors.mean.sum()),
     }

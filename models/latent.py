@@ -162,7 +162,7 @@ def binned(
     def entry(of: NDArray[np.floating[Any]], weight: Floats) -> dict[str, Any]:
         inside, total = sums(of, weight), float(weight.sum())
         outside = 1 - float(inside.sum()) / total if total > 0 else 0.0
-        return {"sumw": _rounded(inside), "outside": outside}
+        return {"sumw": _rounded(inside), "outside": round(outside, 6)}
 
     # Of an average of what events look like, every event has a part: negative weights would make none of it.
     size = np.abs(background.weight)

@@ -19,7 +19,15 @@ from processors.cells import KINDS, kind_of
 from report.processes import Floats
 from report.style import INK, MUTED, Sample, new_figure, stamp, styled
 
-__all__ = ["CellMeans", "draw_event", "draw_means", "draw_ratio", "layout_of_cells", "means_to_dict"]
+__all__ = [
+    "CellMeans",
+    "draw_cell_shares",
+    "draw_event",
+    "draw_means",
+    "draw_ratio",
+    "layout_of_cells",
+    "means_to_dict",
+]
 
 _GROUPS = {"j": "light jets", "b": "b-jets", "e": "electrons", "mu": "muons", "g": "photons"}
 # Plain text: mathtext would take half the time of a picture.
@@ -28,6 +36,9 @@ _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 _ABSENT = "#d6dade"
 _FEW = 10
 """Means of fewer effective events say little, and are marked."""
+
+_SMALLEST_SHARE = 1e-4
+"""Cells with smaller shares of an error are left out: hundreds of them together are a few per cent."""
 
 # ColorBrewer's maps are told apart with any common colour blindness; their palest end would pass for "absent".
 _ENERGY_MAP, _OTHER_MAP, _RATIO_MAP = ("YlGnBu", 0.18), ("YlOrRd", 0.16), ("RdBu_r", 0.0)
@@ -341,6 +352,40 @@ def draw_event(
     notes += ["Energies and masses in GeV."] if in_gev else []
     notes += [f"Framed: never filled in {against}."] if unknown.any() else []
     _finish(figure, ax, objects, " ".join(notes), sizes=False)
+    return figure
+
+
+@styled
+def draw_cell_shares(
+    cells: Sequence[str],
+    shares: Floats,
+    exceeding: NDArray[np.bool_],
+    *,
+    sample: Sample,
+    name: str,
+    note: str,
+) -> Figure:
+    """Draw which cells the error of an event, or of the events of a process, comes from.
+
+    Args:
+        cells: names of all cells, row by row.
+        shares: of each cell, shape (cells,); NaN where a cell is no input of the model.
+        exceeding: cells that are marked, shape (cells,).
+        sample: what they were made from.
+        name: of the event or the process, mathtext allowed.
+        note: what is said below; a second line says what the mark means.
+    """
+    objects = layout_of_cells(cells)
+    size = len(objects) + 1
+    figure, ax = _frame(size, sample, name)
+    _paint_absent(ax)
+    seen = shares > _SMALLEST_SHARE  # never of what is not a number
+    top = float(_limits(shares[seen])[1]) if seen.any() else 1.0
+    norm = LogNorm(_SMALLEST_SHARE, max(top, 10 * _SMALLEST_SHARE))
+    drawn = _squares(ax, shares, seen, np.full(len(cells), 0.94), norm, _map(*_OTHER_MAP))
+    _colour_bar(ax, drawn, "Share of the error")
+    _mark(ax, seen & exceeding, marker="o", markersize=50 / size, markeredgewidth=0)
+    _finish(figure, ax, objects, note, sizes=False)
     return figure
 
 
