@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fileset.exceptions import FailureError, InputError
 from models import backend
+from models.cores import PARAMETERS, load_core
 from models.scaling import Scaler, scaler_from_json
 from processors.files import write_json
 
@@ -201,6 +202,7 @@ def _networks(path: Path, card: dict[str, Any]) -> "EventFunction":
 _KINDS: Final = {
     "network": _Kind(_files_of_networks, _networks),
     "ensemble": _Kind(_files_of_networks, _networks),
+    "baseline": _Kind(lambda _: (PARAMETERS,), load_core),
 }
 
 

@@ -22,13 +22,13 @@ from models.autoencoder import (
     reconstruction_error,
     squared_errors,
 )
+from models.cores import SCORE_FLOOR
 from models.settings import ScoreName
 
 __all__ = ["EventFunction", "event_function"]
 
 Tensor: TypeAlias = Any
 
-ERROR_FLOOR = 1e-12  # a perfect reconstruction scores -12
 # Below this part of the inputs' mean square (terms of the latent space: below this), float32 does not hold log10 of an
 # error to 1e-5.
 ROUNDED = 1e-2
@@ -133,7 +133,7 @@ def event_function(
 
 def _values(event: _Event, names: tuple[ScoreName, ...]) -> Tensor:
     """What the scores are the log10 of, shape (n, names)."""
-    return ops.stack([ops.maximum(_SCORES[name](event), ERROR_FLOOR) for name in names], axis=-1)
+    return ops.stack([ops.maximum(_SCORES[name](event), SCORE_FLOOR) for name in names], axis=-1)
 
 
 def _precise(model: keras.Model, inputs: NDArray[np.float32], beta: float) -> _Event:

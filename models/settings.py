@@ -36,6 +36,7 @@ RobustnessTest: TypeAlias = Literal[
     "swapped-columns",
     "swapped-objects",
     "noise",
+    "noise-filled",
     "without-process",
     "little-data",
     "inverse",

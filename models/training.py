@@ -30,7 +30,7 @@ from processors.shards import content_of, read_manifest
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Fit", "Progress", "fit", "scaled_sample", "train", "training_hash"]
+__all__ = ["Fit", "Progress", "fit", "reusable", "scaled_sample", "train", "training_hash"]
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def train(
     identity = training_hash(content, columns=columns, settings=settings, seed=seed)
     if origin:
         identity = checksum_of_json([identity, origin])
-    card = _reusable(directory, identity)
+    card = reusable(directory, identity)
     if card is None:
         _spare_another_origin(directory, origin)
         card = _train(
@@ -176,7 +176,7 @@ def scaled_sample(
     return sample, scaler
 
 
-def _reusable(directory: Path, identity: str) -> dict[str, Any] | None:
+def reusable(directory: Path, identity: str) -> dict[str, Any] | None:
     """The card of a whole bundle with this hash, if there is one."""
     try:
         card = verified_card(directory)
@@ -342,9 +342,10 @@ def _collapsed(card: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _refuse_collapsed(card: dict[str, Any]) -> None:
     """Raises a FailureError if the model, or a member of it, has collapsed."""
     for what, metrics in _collapsed(card).items():
+        falling = metrics.get("still_falling")
         msg = (
-            f"{what} collapsed: its validation error {metrics['val_loss']:.4g} is not better than "
-            f"{metrics['val_mean_predictor_loss']:.4g} of predicting the mean; choose another preset or lower the "
-            "penalties"
+            f"{what} collapsed{' or was not trained long enough' if falling else ''}: its validation error "
+            f"{metrics['val_loss']:.4g} is not better than {metrics['val_mean_predictor_loss']:.4g} of predicting the "
+            f"mean; {'train for more epochs, ' if falling else ''}choose another preset or lower the penalties"
         )
         raise FailureError(msg)

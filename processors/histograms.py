@@ -80,13 +80,17 @@ _LEPTON_VARIABLES = {
 
 # All in steps of 0.02, since some models give all background almost the same score (see `rebinned`), and wide enough
 # for any network: errors of scaled inputs are of the order 1 or below; -ELBO is a sum over all inputs; a latent space
-# that is not used has a divergence of almost 0.
+# that is not used has a divergence of almost 0. An isolation forest and tails are no logarithms: they have other steps.
 _SCORES = {
     "mse": Variable(800, -6, 10, r"$\log_{10}$ reconstruction error"),
     "mae": Variable(600, -5, 7, r"$\log_{10}$ mean absolute error"),
     "elbo": Variable(800, -4, 12, r"$\log_{10}(-$ELBO$)$"),
     "kl": Variable(1100, -12, 10, r"$\log_{10}$ Kullback-Leibler divergence"),
     "mu2": Variable(1100, -12, 10, r"$\log_{10}\Sigma\mu^2$"),
+    "mahalanobis": Variable(800, -6, 10, r"$\log_{10}$ squared Mahalanobis distance"),
+    "isolation-forest": Variable(1000, 0, 1, "Isolation"),
+    "largest-tail": Variable(1000, 0, 100, r"Largest $-\ln\,P(X\geq x)$"),
+    "tail-sum": Variable(1000, 0, 100, r"Mean of the largest $-\ln\,P(X\geq x)$"),
 }
 
 # Bins of a score that become one where it is shown or fitted: as many as leave the bulk of the background resolved.
