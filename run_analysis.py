@@ -253,6 +253,7 @@ def _tick_epoch(
 
 def _train(analysis: Analysis, workers: "Workers") -> None:
     from models.bundle import read_card  # noqa: PLC0415 - --help must be quick
+    from models.fitting import collapse_remark  # noqa: PLC0415
     from models.training import train  # noqa: PLC0415
     from report import terminal  # noqa: PLC0415
 
@@ -267,8 +268,8 @@ def _train(analysis: Analysis, workers: "Workers") -> None:
                 name=analysis.model_name,
                 progress=partial(_tick_epoch, tick),
             )
-        if read_card(bundle)["collapsed"]:
-            click.secho(f"{bundle} has collapsed: it is no better than predicting the mean", fg="yellow")
+        if remark := collapse_remark(read_card(bundle)):
+            click.secho(f"{bundle} {remark}", fg="yellow")
 
 
 def _tune(analysis: Analysis, workers: "Workers") -> None:
@@ -412,7 +413,8 @@ def _evaluate(analysis: Analysis, workers: "Workers") -> None:
 
 
 def _show_power(region: str, result: dict[str, Any], datasets: dict[str, Any]) -> None:
-    from report import terminal  # noqa: PLC0415 - --help must be quick
+    from models.fitting import collapse_remark  # noqa: PLC0415 - --help must be quick
+    from report import terminal  # noqa: PLC0415
     from report.sources import source_table  # noqa: PLC0415
     from report.style import SOURCES  # noqa: PLC0415
 
@@ -420,9 +422,8 @@ def _show_power(region: str, result: dict[str, Any], datasets: dict[str, Any]) -
         _say(f"Region {region}: the fileset has no signal samples, so there is no power to tell")
         return
     terminal.power_table(region, result)
-    if result["model"]["card"].get("collapsed"):
-        model = result["model"]["name"]
-        click.secho(f"model {model} has collapsed: it is no better than predicting the mean", fg="yellow")
+    if remark := collapse_remark(result["model"]["card"]):
+        click.secho(f"model {result['model']['name']} {remark}", fg="yellow")
     background = [book for book in datasets.values() if book["kind"] == "background"]
     table = source_table(
         region,

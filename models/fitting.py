@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -19,7 +19,7 @@ from models.stream import BackgroundSample, Chunk
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Fit", "Progress", "fit", "learning_rate", "no_better_than_mean"]
+__all__ = ["Fit", "Progress", "collapse_remark", "fit", "learning_rate", "no_better_than_mean"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,16 @@ PLATEAU_FACTOR: Final = 0.5
 def no_better_than_mean(error: float, mean_predictor: float) -> bool:
     """Whether a model with this squared error has learnt nothing beyond the mean of each input."""
     return error > (1 - COLLAPSE_MARGIN) * mean_predictor
+
+
+def collapse_remark(card: Mapping[str, Any]) -> str:
+    """What is to be said of a collapsed model, by its card, after its name; nothing of any other."""
+    if not card.get("collapsed"):
+        return ""
+    remark = "it is no better than predicting the mean of its inputs"
+    if any(part.get("metrics", {}).get("still_falling") for part in (card, *card.get("members", ()))):
+        return f"has collapsed or was not trained long enough: {remark}, and its error was still falling"
+    return f"has collapsed: {remark}"
 
 
 @dataclass
@@ -52,6 +62,16 @@ class Fit:
     def collapsed(self) -> bool:
         """Whether the kept model is no better than predicting the mean of each input."""
         return no_better_than_mean(self.val_loss[self.best], self.val_mean_predictor)
+
+    @property
+    def still_falling(self) -> bool:
+        """Whether as many epochs again, at the pace of the last one, would have left the mean predictor behind."""
+        if len(self.val_loss) < 2:
+            return True  # one epoch tells nothing of the pace
+        gained = self.val_loss[-2] - self.val_loss[-1]
+        return not no_better_than_mean(
+            self.val_loss[-1] - gained * len(self.val_loss), self.val_mean_predictor
+        )
 
     def add(self, loss: float, val_loss: float, val_objective: float) -> bool:
         """One more epoch; whether it is the best."""
@@ -78,6 +98,7 @@ class Fit:
             "mean_predictor_loss": self.mean_predictor,
             "val_mean_predictor_loss": self.val_mean_predictor,
             "best_epoch": self.best + 1,
+            "still_falling": self.still_falling,
             "epochs": len(self.loss),
             "seconds": self.seconds,
             "events_per_second": self.events / self.seconds if self.seconds > 0 else 0.0,

@@ -13,6 +13,7 @@ import hist
 import jinja2
 
 from fileset.exceptions import InputError
+from models.fitting import collapse_remark
 from processors.cells import cell_label, load_cells
 from processors.histograms import left_for_search, load_histograms, nominal
 from processors.shards import read_event
@@ -79,7 +80,7 @@ class _RegionView:
     has_signals: bool
     has_data: bool
     blinded: bool
-    collapsed: list[str]
+    collapsed: list[tuple[str, str]]  # name, and what is to be said of it
     trained_on_data: list[str]
     glance: list[tuple[str, str]]
     by_family: bool
@@ -255,7 +256,9 @@ def _region_view(
         has_signals="signal" in kinds,
         has_data="data" in kinds,
         blinded=region.sample.blinded,
-        collapsed=[name for name, (card, _) in region.models.items() if card.get("collapsed")],
+        collapsed=[
+            (name, remark) for name, (card, _) in region.models.items() if (remark := collapse_remark(card))
+        ],
         trained_on_data=[name for name, (card, _) in region.models.items() if left_for_search(card) < 1],
         glance=_glance(region, yields),
         by_family=len(signals) > region.settings.max_power_figures,

@@ -11,6 +11,7 @@ from html import escape
 from math import log, sqrt
 from typing import Any, Final
 
+from models.fitting import collapse_remark
 from report.tables import Cell, Table
 
 __all__ = ["SourceTable", "asimov_significance", "source_table"]
@@ -86,8 +87,8 @@ def source_table(
         table = _thesis(preset, result, events, background_sumw)
     else:
         return None
-    if card.get("collapsed"):
-        table.notes.append("this model collapsed: it is no better than predicting the mean of its inputs")
+    if remark := collapse_remark(card):
+        table.notes.append(f"this model {remark}")
     if "Open Data" not in events:
         table.notes.append(
             f"these are not the source's events but {events}: orderings may be compared, not digits"

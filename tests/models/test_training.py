@@ -122,6 +122,14 @@ def test_a_model_that_only_predicts_the_mean_is_marked_as_collapsed(tmp_path, ma
         train(manifest, features="table", settings=strict, seed=SEED, output=tmp_path)
 
 
+def test_a_model_that_was_given_a_single_epoch_may_only_not_have_been_trained_long_enough(tmp_path, manifest):
+    settings = TrainingSettings(preset="report-minmax", epochs=1, fail_on_collapse=True)
+    with pytest.raises(
+        FailureError, match=r"collapsed or was not trained long enough: .*; train for more epochs"
+    ):
+        train(manifest, features="table", settings=settings, seed=SEED, output=tmp_path)
+
+
 def test_the_best_epoch_is_kept_and_patience_ends_training(tmp_path, manifest):
     settings = TrainingSettings(
         epochs=40, patience=2, learning_rate=0.2, learning_rate_schedule="constant", batch_size=128

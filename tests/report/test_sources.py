@@ -60,7 +60,7 @@ def test_the_page_shows_the_table_with_its_warnings() -> None:
     assert table is not None
     shown = table.on_page("2L")
     assert len(shown.rows) == len(table.rows)
-    assert "This model collapsed" in shown.caption
+    assert "This model has collapsed" in shown.caption
 
 
 def test_what_is_no_source_or_not_its_region_has_no_such_table() -> None:
