@@ -172,7 +172,7 @@ def _verdict(search: Search, count: Floats, events: Floats, variance: Floats, p:
     return {
         "found": global_p < search.alarm,
         "alarm": search.alarm,
-        "global_p": global_p,
+        "global_p": global_p or None,  # none of the pseudo-experiments: less than 1/global_toys
         "global_toys": toys,
         "global_significance": float(significance_of(upper_limit_of_p(global_p, toys))),
         "region": search.names[int(np.argmin(p))],

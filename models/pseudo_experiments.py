@@ -237,7 +237,7 @@ def _calibration(search: Search, smallest: Floats) -> dict[str, Any]:
     """The way from the smallest local p to the global one, and both ensembles' largest significances."""
     calibration = search.calibration
     local = np.geomspace(max(calibration.smallest[0], 1e-12), 1.0, _CURVE)
-    edges = np.linspace(-1.0, 5.0, 31)
+    edges = np.linspace(-2.0, 5.0, 36)
     found = [np.histogram(significance_of(p), edges)[0].tolist() for p in (calibration.smallest, smallest)]
     return {
         "toys": calibration.toys,

@@ -2,7 +2,7 @@
 
 from math import floor, isfinite, log10
 
-__all__ = ["count", "duration", "measurement", "significant"]
+__all__ = ["count", "duration", "measurement", "p_value", "significant"]
 
 _THIN_SPACE = "\u202f"
 
@@ -53,6 +53,11 @@ def measurement(value: float | None, error: float | None) -> str:
     if places > 6:
         return f"{significant(value)} ± {significant(error, 2)}"
     return _grouped(f"{value:,.{places}f} ± {error:,.{places}f}")
+
+
+def p_value(p: float | None, toys: int) -> str:
+    """Write a probability from pseudo-experiments: one that none of them reached is ``< 1/1 000``, never 0."""
+    return significant(p, 2) if p and p >= 1 / toys else f"< 1/{count(toys)}"
 
 
 def duration(seconds: float) -> str:
