@@ -58,7 +58,7 @@ def changed(before: Scored, after: NDArray[np.floating[Any]]) -> dict[str, Any]:
     moved = np.asarray(after, dtype=np.float64) - before.score
     values = (
         float(weight @ below / weight.sum()),
-        share_error(below + above, weight, strata),
+        share_error(np.round(below + above, 12), weight, strata),  # 1 for all where nothing has changed
         float(weight @ moved / weight.sum()),
         share_error(moved, weight, strata),
     )

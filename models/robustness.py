@@ -42,7 +42,7 @@ _LEPTON_TESTS: Final[dict[str, Balance]] = {"lepton-pt": "kept", "lepton-pt-bala
 _RETRAINED: Final = ("without-process", "little-data", "inverse")
 _FILLED: Final = 0.1  # share of the background in which a column that is exchanged is filled at least
 # Streams of random numbers, so that no test depends on which others are made.
-_STREAMS: Final = {"swapped-columns": 1, "swapped-objects": 2, "noise": 3}
+_STREAMS: Final = {"swapped-columns": 1, "swapped-objects": 2, "noise": 3, "noise-filled": 4}
 
 
 class Model(Protocol):
@@ -266,14 +266,27 @@ def _swapped_objects(
 
 
 def _noise(
-    model: Model, sample: FeatureSample, settings: RobustnessSettings, rng: np.random.Generator
+    model: Model,
+    sample: FeatureSample,
+    settings: RobustnessSettings,
+    rng: np.random.Generator,
+    *,
+    filled: bool = False,
 ) -> Changes:
+    """Noise on scaled inputs: on all, or on those that are not 0, so that what is absent stays so."""
     scaled = model.scaler.transform(sample.features)
     for size in settings.noise:
-        scores = model.scores_scaled(with_noise(scaled, sample.weight, size, rng))
-        yield {"size": size}, next(iter(scores.values()))
+        noisy = with_noise(scaled, sample.weight, size, rng)
+        if filled:
+            noisy = np.where(sample.features != 0, noisy, scaled)
+        yield {"size": size}, next(iter(model.scores_scaled(noisy).values()))
 
 
 _CHANGES: Final[
     dict[str, Callable[[Model, FeatureSample, RobustnessSettings, np.random.Generator], Changes]]
-] = {"swapped-columns": _swapped_columns, "swapped-objects": _swapped_objects, "noise": _noise}
+] = {
+    "swapped-columns": _swapped_columns,
+    "swapped-objects": _swapped_objects,
+    "noise": _noise,
+    "noise-filled": partial(_noise, filled=True),
+}

@@ -23,9 +23,12 @@ __all__ = [
     "best_variable",
     "compared",
     "draw_shapes",
+    "left_of_labels",
     "roc",
     "score_shapes",
     "signal_name",
+    "stamp_across",
+    "stamp_high",
     "variable_label",
 ]
 
@@ -157,11 +160,11 @@ def draw_shapes(
             panel.tick_params(labelbottom=True)
             panel.set_xlabel(xlabel)
     figure.supylabel("Fraction of events per bin", x=0.012, fontsize=13.5)
-    _stamp_across(figure, first, axes[0, -1], sample, "background: held-out events")
+    stamp_across(figure, first, axes[0, -1], sample, "background: held-out events")
     return figure
 
 
-def _stamp_across(figure: Figure, first: Axes, last: Axes, sample: Sample, subtitle: str) -> None:
+def stamp_across(figure: Figure, first: Axes, last: Axes, sample: Sample, subtitle: str) -> None:
     """Write the stamp over a whole row of panels, with an invisible frame that spans them."""
     left, right = first.get_position(), last.get_position()
     frame = figure.add_axes((left.x0, left.y0, right.x1 - left.x0, left.height), frameon=False)
@@ -277,7 +280,7 @@ def auc_overview(
     first, second = axes
     first.set(yticks=range(len(order)), ylim=(-0.6, len(order) - 0.4))
     names = first.set_yticklabels([labels[key] for key in order])
-    left = _left_of_labels(figure, names)
+    left = left_of_labels(figure, names)
     figure.subplots_adjust(left=left, right=0.975, bottom=0.62 / height, top=1 - 1.0 / height, wspace=0.07)
     first.axvline(0.5, color=MUTED, linestyle=":", linewidth=1.0, zorder=1)
     first.set_xlabel("AUC")
@@ -300,18 +303,18 @@ def auc_overview(
         handles, texts, loc="upper left", ncols=3, fontsize=10.5, borderaxespad=0,
         bbox_to_anchor=(min(left, 0.27) - 0.015, 1 - 0.66 / height), handletextpad=0.3,
     )  # fmt: skip
-    _stamp_high(figure, sample, height, left=min(left, 0.27))
+    stamp_high(figure, sample, height, left=min(left, 0.27))
     return figure
 
 
-def _left_of_labels(figure: Figure, labels: Sequence[Text]) -> float:
+def left_of_labels(figure: Figure, labels: Sequence[Text]) -> float:
     """Where panels start so that their longest label is seen, as a fraction of the width; half of it at most."""
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]  # matplotlib has no type
     widest = max(label.get_window_extent(renderer).width for label in labels)
     return min(0.5, (widest + 14 * figure.dpi / 72) / figure.bbox.width)
 
 
-def _stamp_high(figure: Figure, sample: Sample, height: float, *, left: float) -> None:
+def stamp_high(figure: Figure, sample: Sample, height: float, *, left: float) -> None:
     """Write the stamp above a legend that stands outside of the frames."""
     frame = figure.add_axes((left, 1 - 0.66 / height, 0.975 - left, 0.05 / height), frameon=False)
     frame.set(xticks=[], yticks=[])

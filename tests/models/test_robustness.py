@@ -50,6 +50,12 @@ def test_noise_is_noticed_the_more_the_larger_it_is(result):
     assert [entry["shift"] for entry in some] == sorted(entry["shift"] for entry in some)
 
 
+def test_noise_can_leave_absent_objects_absent(trained):
+    found = robustness_of(trained, tests=("noise-filled",), noise=(0.3,))["inputs"]["noise-filled"]
+    everything = robustness_of(trained, tests=("noise",), noise=(0.3,))["inputs"]["noise"]
+    assert 0.5 < found[0]["auc"] < everything[0]["auc"]
+
+
 def test_pairs_of_columns_are_drawn_among_those_that_vary(result, features):
     *pairs, every = result["inputs"]["swapped-columns"]
     assert len(pairs) == 2
