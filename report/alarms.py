@@ -17,10 +17,44 @@ from report.processes import Process, processes_of
 from report.sections import Section
 from report.tables import Cell, Table
 
-__all__ = ["alarms_section"]
+__all__ = ["ALARMS_HEADER", "alarms_rows", "alarms_section"]
+
+ALARMS_HEADER = (
+    "region",
+    "claimed rate",
+    "false alarms",
+    "measured rate",
+    "99.9 % interval",
+    "",
+    "blind mix",
+)
 
 _PANELS = 6  # signals that are drawn; the table has all
 _DASH = Cell("\u2013", None)
+
+
+def alarms_rows(region: str, entry: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Claimed and measured rates of false alarms for the terminal, as `ALARMS_HEADER` names the columns.
+
+    Args:
+        region: name of the region.
+        entry: its part of ``alarms.json``.
+    """
+    if entry.get("unsupported"):
+        return [(region, "", "", "", "", "unsupported", "")]
+    rates, mix = entry["false_positives"], entry["blind_mix"]
+    return [
+        (
+            region,
+            f"{level['claimed']:g}",
+            f"{level['passing']} of {rates['toys']}",
+            significant(level["rate"], 2),
+            f"{significant(level['low'], 2)} to {significant(level['high'], 2)}",
+            "inside" if level["inside"] else "OUTSIDE",
+            mix["outcome"] if mix else "",
+        )
+        for level in rates["levels"]
+    ]
 
 
 def alarms_section(output: Path, region: Region) -> Section | None:

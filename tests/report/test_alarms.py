@@ -11,7 +11,7 @@ from matplotlib.collections import FillBetweenPolyCollection
 
 from models.counting import Calibration, Expectation
 from report.alarm_figures import draw_calibration, draw_false_alarms, draw_injection
-from report.alarms import alarms_section
+from report.alarms import ALARMS_HEADER, alarms_rows, alarms_section
 from report.gallery import Region
 from report.numbers import p_value
 from report.pictures import save
@@ -199,6 +199,15 @@ def test_a_region_without_enough_background_says_so_and_draws_nothing(
     assert section is not None
     assert "Not supported" in section.text
     assert not section.drawings
+
+
+def test_the_terminal_shows_every_claimed_rate(entry: dict[str, Any]) -> None:
+    entry["false_positives"]["levels"][1]["inside"] = False
+    rows = alarms_rows("2L", entry)
+    assert rows[0] == ("2L", "0.05", "43 of 1000", "0.043", "0.026 to 0.065", "inside", "found")
+    assert rows[1][5] == "OUTSIDE"
+    assert {len(row) for row in rows} == {len(ALARMS_HEADER)}
+    assert alarms_rows("3L", {"unsupported": True})[0][5] == "unsupported"
 
 
 def test_figures_are_drawn_with_bands_and_say_what_they_show(
