@@ -180,7 +180,12 @@ def with_objects_of_others(
 
 
 def with_noise(
-    scaled: Features, weight: NDArray[np.float64], size: float, rng: np.random.Generator
+    scaled: Features,
+    weight: NDArray[np.float64],
+    size: float,
+    rng: np.random.Generator,
+    *,
+    where: NDArray[np.bool_] | None = None,
 ) -> Features:
     """Scaled inputs with Gaussian noise.
 
@@ -190,9 +195,12 @@ def with_noise(
         size: standard deviation of the noise, in standard deviations of each input over the weighted events; an input
             that never varies gets none.
         rng: draws the noise.
+        where: which values get noise, shape (n, k); by default all.
     """
     total = weight.sum()
     mean = weight @ scaled / total
     deviation = np.sqrt(np.maximum(weight @ (scaled - mean) ** 2 / total, 0.0))
-    noise = rng.standard_normal(scaled.shape, dtype=np.float32)
-    return scaled + np.asarray(size * deviation, dtype=np.float32) * noise
+    noise = np.asarray(size * deviation, dtype=np.float32) * rng.standard_normal(
+        scaled.shape, dtype=np.float32
+    )
+    return scaled + (noise if where is None else np.where(where, noise, np.float32(0)))

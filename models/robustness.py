@@ -276,9 +276,8 @@ def _noise(
     """Noise on scaled inputs: on all, or on those that are not 0, so that what is absent stays so."""
     scaled = model.scaler.transform(sample.features)
     for size in settings.noise:
-        noisy = with_noise(scaled, sample.weight, size, rng)
-        if filled:
-            noisy = np.where(sample.features != 0, noisy, scaled)
+        where = sample.features != 0 if filled else None
+        noisy = with_noise(scaled, sample.weight, size, rng, where=where)
         yield {"size": size}, next(iter(model.scores_scaled(noisy).values()))
 
 

@@ -190,3 +190,11 @@ def test_noise_has_the_size_of_each_inputs_weighted_spread():
     assert (noisy - values)[:, 0].std() == pytest.approx(0.5 * spread, rel=0.02)
     assert (noisy - values)[:, 0].mean() == pytest.approx(0, abs=0.02)
     assert noisy[:, 1].tolist() == values[:, 1].tolist()
+
+
+def test_noise_goes_where_it_is_wanted():
+    rng = np.random.default_rng(6)
+    values = rng.normal(0, 1, (500, 3)).astype(np.float32)
+    where = rng.random(values.shape) < 0.5
+    noisy = with_noise(values, np.ones(500), 0.5, rng, where=where)
+    assert ((noisy != values) == where).all()
