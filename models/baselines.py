@@ -36,20 +36,10 @@ logger = logging.getLogger(__name__)
 Floats: TypeAlias = NDArray[np.float64]
 Fitted: TypeAlias = tuple[Core, dict[str, Any]]
 
+# Beside its fractions, the settings of training that say which events are learnt from, and with which weights.
+_EVENTS: Final = {"weighting", "train_on", "max_train_events", "max_validation_events"}
 BASELINE_RULE: Final = 1  # raised when the same events and settings would give other numbers
 VARIABLES: Final = "variables"  # the manifest's single variables, as a set of inputs
-
-# Settings of training that say which events are learnt from, with which weights, and where they are kept.
-_EVENTS: Final = (
-    "weighting",
-    "train_on",
-    "data_fraction",
-    "max_train_events",
-    "max_validation_events",
-    "memory_mb",
-    "scratch",
-)
-_WITHOUT_EFFECT: Final = {"memory_mb", "scratch"}
 
 
 class _Method(NamedTuple):
@@ -113,7 +103,7 @@ def fit_baselines(
         return _METHODS[job.name].scaler, _METHODS[job.name].empty, job.columns
 
     for (scaler, empty, columns), group in groupby(sorted(waiting, key=inputs), key=inputs):
-        own = _events_of(training, scaler, empty)
+        own = training.model_copy(update={"scaler": scaler, "empty": empty})
         scratch = Path(output) / "models" / content["region"] / f".baselines.{content['region']}.events"
         try:
             sample, fitted = scaled_sample(
@@ -145,28 +135,22 @@ def _job(
         columns = list(content["variables"])
     else:
         columns = kept_columns(manifest, content, feature_columns(content, features))
-    own = _events_of(training, method.scaler, method.empty)
     identity = checksum_of_json(
         {
             "format": BUNDLE_FORMAT,
             "rules": [BASELINE_RULE, SCALER_RULE],
             "method": name,
             "settings": settings.model_dump(mode="json", include=set(method.settings)),
-            "training": own.model_dump(mode="json", include={"scaler", "empty", *_EVENTS} - _WITHOUT_EFFECT),
+            "scaler": [method.scaler, method.empty],
+            "fractions": training.fractions,
+            "training": training.model_dump(mode="json", include=_EVENTS),
             "seed": seed,
             "features": columns,
-            "shards": content_of(content, own.trained_kind),
+            "shards": content_of(content, training.trained_kind),
         }
     )
     directory = output / "models" / str(content["region"]) / f"baseline-{name}-{features}"
     return _Job(name, columns, directory, identity)
-
-
-def _events_of(training: TrainingSettings, scaler: str, empty: str) -> TrainingSettings:
-    """Settings that give the events of a training, scaled as a baseline wants them."""
-    return TrainingSettings.model_validate(
-        {name: getattr(training, name) for name in _EVENTS} | {"scaler": scaler, "empty": empty}
-    )
 
 
 def _write(

@@ -314,6 +314,7 @@ def _outcome(runs: list[Fit], seed: int) -> dict[str, Any]:
         return {"metrics": of_each[0], "collapsed": runs[0].collapsed}
     metrics = {name: fmean(entry[name] for entry in of_each) for name in of_each[0] if name.endswith("loss")}
     metrics |= {name: sum(entry[name] for entry in of_each) for name in ("epochs", "seconds")}
+    metrics["still_falling"] = any(entry["still_falling"] for entry in of_each)
     return {
         "members": [
             {"seed": seed + number, "metrics": run.metrics(), "collapsed": run.collapsed}

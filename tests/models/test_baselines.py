@@ -226,6 +226,15 @@ def test_data_may_be_learnt_from_as_a_model_does(tmp_path, shards):
     assert card["trained_on"]["fractions"] == pytest.approx([0.48, 0.12, 0.4])
 
 
+def test_as_much_is_held_out_as_of_the_model(tmp_path, shards):
+    fractions = {}
+    for held_out in (0.2, 0.5):
+        training = TrainingSettings(test_fraction=held_out)
+        card = fitted(shards, tmp_path, "pca", training=training).card
+        fractions[card["hash"]] = card["trained_on"]["fractions"]
+    assert list(fractions.values()) == [pytest.approx([0.64, 0.16, 0.2]), pytest.approx([0.4, 0.1, 0.5])]
+
+
 def test_a_feature_set_that_is_not_there_is_refused(tmp_path, shards):
     with pytest.raises(InputError, match="no feature set 'rmm'"):
         fitted(shards, tmp_path, "pca", features="rmm")
