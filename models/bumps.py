@@ -25,6 +25,7 @@ __all__ = ["Binning", "Hunt", "counted", "hunt_bumps", "mass_bins", "smallest_p"
 
 Floats = NDArray[np.float64]
 
+_NARROWEST: Final = 1.0  # GeV, bins are no narrower
 _CHUNK: Final = 4_000_000  # numbers of one chunk of pseudo-experiments
 
 
@@ -108,16 +109,17 @@ def mass_bins(mass: Floats, weight: Floats, *, resolution: float, fewest: float)
     Args:
         mass: of expected events [GeV], shape (n,).
         weight: shape (n,).
-        resolution: relative width of the finest bins.
+        resolution: relative width of the finest bins, which are 1 GeV wide at least.
         fewest: effective events, (Σw)²/Σw², in each bin at least.
     """
     positive = mass[mass > 0]
     if not len(positive):
         return None
     low, high = np.quantile(positive, [0.001, 0.999])
-    fine = np.geomspace(
-        max(low, 1.0), max(high, 2.0), max(2, int(np.log(high / max(low, 1.0)) / resolution) + 1)
-    )
+    grid = [float(low)]
+    while grid[-1] < high:
+        grid.append(grid[-1] + max(resolution * grid[-1], _NARROWEST))
+    fine = np.array(grid)
     place = np.searchsorted(fine[1:-1], mass, side="right")
     sumw, sumw2 = (np.bincount(place, weights=w, minlength=len(fine) - 1) for w in (weight, weight**2))
     edges, sums = [float(fine[0])], np.zeros(2)

@@ -25,7 +25,7 @@ from models.efficiency import (
 from models.masses import MASSES, read_masses
 from models.scored import ScoredEvents
 from models.settings import SculptingSettings
-from models.shapes import Cut, ShapeComparison, equal_parts
+from models.shapes import Cut, ShapeComparison
 from processors.histograms import left_for_search
 from processors.shards import read_manifest
 
@@ -82,19 +82,11 @@ def sculpting(
     data = ScoredEvents.join([part.used for part in parts["data"]]) if parts["data"] else None
     rng = np.random.default_rng(seed)
     masses: list[str] = [name for name in MASSES if name in background.columns]
-    edges = {
-        name: equal_parts(background.columns[name], background.weight, settings.shape_bins) for name in masses
-    }
-    places = {
-        name: np.searchsorted(edges[name][1:-1], background.columns[name], side="right") for name in masses
-    }
     cuts: dict[str, Cut] = {
         key: Cut.at(EFFICIENCIES[key], background.columns["score"], background)
         for key in settings.efficiencies
     }
-    shape = ShapeComparison(
-        places, {name: len(edges[name]) - 1 for name in masses}, background.weight, settings.toys, rng
-    )
+    shape = ShapeComparison.of(background, masses, bins=settings.shape_bins, replicas=settings.toys, rng=rng)
     signals = {name: part.used for name, part in events.items() if kinds[name] == "signal"}
     result = {
         "complete": manifest.get("complete", True),
@@ -104,7 +96,7 @@ def sculpting(
         "seed": seed,
         "toys": settings.toys,
         "background": background.summary(),
-        "masses": {name: _uncut(edges[name], places[name], background) for name in masses},
+        "masses": {name: shape.uncut(name) for name in masses},
         "cuts": {
             key: cut.to_dict()
             | {"shapes": {name: shape(name, cut) for name in masses}}
@@ -123,20 +115,6 @@ def sculpting(
         if maps is not None:
             save_decorrelations(maps, found, region=manifest["region"], model=manifest["model"])
     return result
-
-
-def _uncut(edges: Floats, place: NDArray[np.intp], background: ScoredEvents) -> dict[str, Any]:
-    """Bins and shape of a mass before any cut."""
-    bins = len(edges) - 1
-    sumw, sumw2 = (
-        np.bincount(place, weights=w, minlength=bins) for w in (background.weight, background.weight**2)
-    )
-    total = float(background.weight.sum())
-    return {
-        "edges": edges.tolist(),
-        "share": (sumw / total).tolist(),
-        "error": (np.sqrt(sumw2) / total).tolist(),
-    }
 
 
 def _hunt(

@@ -6,22 +6,24 @@ nothing of the mass is found by giving the events that pass, with their weights,
 background.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from models.bumps import counted
+from models.bumps import Binning, counted, mass_bins
 from models.efficiency import MIN_EFFECTIVE, UpperTail, share_error
 from models.scored import ScoredEvents
 
-__all__ = ["Cut", "ShapeComparison", "divergence", "equal_parts"]
+__all__ = ["Cut", "ShapeComparison", "divergence", "equal_parts", "histogram"]
 
 Floats = NDArray[np.float64]
 
 _WEIGHT_CLASSES: Final = 32
+_DRAWN_WIDTH: Final = 0.08  # relative width of the finest bins that are drawn
+_DRAWN_EVENTS: Final = 25.0  # effective events in each of them before a cut
 _CHANGED: Final = 0.01  # probability below which a distance is not ascribed to chance
 
 
@@ -116,47 +118,78 @@ class _Counts:
         ]
 
 
-def equal_parts(mass: Floats, weight: Floats, bins: int) -> Floats:
-    """Edges of bins that hold equal parts of the background, between its lowest and highest mass."""
+def equal_parts(mass: Floats, weight: Floats, bins: int) -> Binning:
+    """Bins that hold equal parts of the background."""
     tail = UpperTail.of(mass, weight)
     inner = [tail.at(1 - i / bins)[0] for i in range(1, bins)]
-    return np.unique([float(mass.min()), *inner, float(mass.max())])
+    return Binning(np.unique([float(mass.min()), *inner, float(mass.max())]))
 
 
 @dataclass(frozen=True)
 class ShapeComparison:
-    """Shapes of background behind cuts, by mass.
+    """Shapes of background behind cuts.
 
     Attributes:
-        places: bin of each event in each mass, (n,).
-        bins: how many bins each mass has.
-        weight: of each event, (n,).
-        replicas: of samples that are drawn for errors and chance.
+        events: of the background.
+        bins: in which distances are measured, by mass.
+        drawn: in which shapes are drawn: finer where there are events enough.
+        replicas: of samples that are drawn for the error and for chance.
         rng: source of random numbers.
     """
 
-    places: Mapping[str, NDArray[np.intp]]
-    bins: Mapping[str, int]
-    weight: Floats
+    events: ScoredEvents
+    bins: Mapping[str, Binning]
+    drawn: Mapping[str, Binning]
     replicas: int
     rng: np.random.Generator
 
+    @classmethod
+    def of(
+        cls,
+        events: ScoredEvents,
+        masses: Sequence[str],
+        *,
+        bins: int,
+        replicas: int,
+        rng: np.random.Generator,
+    ) -> "ShapeComparison":
+        """Compare in so many bins of equal parts of the events."""
+        parts = {name: equal_parts(events.columns[name], events.weight, bins) for name in masses}
+        drawn = {
+            name: mass_bins(
+                events.columns[name], events.weight, resolution=_DRAWN_WIDTH, fewest=_DRAWN_EVENTS
+            )
+            or parts[name]
+            for name in masses
+        }
+        return cls(events, parts, drawn, replicas, rng)
+
+    def uncut(self, mass: str) -> dict[str, Any]:
+        """Edges of the bins of a mass, and its shape before any cut."""
+        binning = self.drawn[mass]
+        return {
+            "edges": self.bins[mass].edges.tolist(),
+            "drawn": {"edges": binning.edges.tolist()}
+            | histogram(binning.index(self.events.columns[mass]), len(binning), self.events.weight),
+        }
+
     def __call__(self, mass: str, cut: Cut) -> dict[str, Any]:
-        """Shape of one mass behind a cut, its distance to the uncut one, and what that would be by chance.
+        """The distance of the shape of one mass behind a cut to the uncut one, and what it would be by chance.
 
         Args:
             mass: its name.
             cut: which part of each event passes.
 
         Returns:
-            `share` of each bin and its `ratio` to the uncut one with errors, `jsd` and its error, the median `expected`
-            by chance with its central 95 % `band`, `p` of a distance as large by chance, and the `verdict`.
+            `jsd` and its error, the median `expected` by chance with its central 95 % `band`, `p` of a distance as
+            large by chance, the `verdict`, and the histogram that is `drawn`.
         """
-        place, bins, weight = self.places[mass], self.bins[mass], self.weight
+        weight, bins = self.events.weight, len(self.bins[mass])
+        place = self.bins[mass].index(self.events.columns[mass])
         replicas, rng = self.replicas, self.rng
         if cut.n_eff < MIN_EFFECTIVE:
-            nothing = dict.fromkeys(("jsd", "jsd_error", "expected", "band", "p", "share", "error", "ratio"))
-            return nothing | {"ratio_error": None, "verdict": "unsupported", "unsupported": True}
+            nothing = dict.fromkeys(("jsd", "jsd_error", "expected", "band", "p", "drawn"))
+            return nothing | {"verdict": "unsupported", "unsupported": True}
         uncut = np.bincount(place, weights=weight, minlength=bins)
         passed = np.bincount(place, weights=weight * cut.passing, minlength=bins)
         behind, before = (_Counts.of(weight * part, place, bins) for part in (cut.passing, 1.0 - cut.passing))
@@ -167,13 +200,6 @@ class ShapeComparison:
         parent = np.maximum(uncut, 0.0) / np.maximum(uncut, 0.0).sum()
         chance_above = behind.shuffled(parent, replicas, rng)
         chance = divergence(chance_above, chance_above + before.shuffled(parent, replicas, rng))
-        total, total_above = uncut.sum(), passed.sum()
-        shares, whole = (
-            drawn / np.where(drawn.sum(axis=1, keepdims=True) > 0, drawn.sum(axis=1, keepdims=True), 1.0)
-            for drawn in (above, above + below)
-        )
-        ratios = np.divide(shares, whole, out=np.zeros_like(shares), where=whole > 0)
-        ratio = np.divide(passed / total_above, uncut / total, out=np.zeros(bins), where=uncut > 0)
         larger = int((chance >= value).sum())
         return {
             "jsd": value,
@@ -181,9 +207,39 @@ class ShapeComparison:
             "expected": float(np.median(chance)),
             "band": [float(q) for q in np.quantile(chance, [0.025, 0.975])],
             "p": counted(larger, replicas),
-            "share": (passed / total_above).tolist(),
-            "error": np.std(shares, axis=0).tolist(),
-            "ratio": ratio.tolist(),
-            "ratio_error": np.std(ratios, axis=0).tolist(),
+            "drawn": histogram(
+                self.drawn[mass].index(self.events.columns[mass]), len(self.drawn[mass]), weight, cut.passing
+            ),
             "verdict": "within noise" if larger / replicas >= _CHANGED else "changed",
         }
+
+
+def histogram(
+    place: NDArray[np.intp], bins: int, weight: Floats, passing: Floats | None = None
+) -> dict[str, Any]:
+    """Shape of what passes a cut, and its ratio to that of all: the cut's efficiency in each bin over that of all.
+
+    Args:
+        place: bin of each event, (n,).
+        bins: how many there are.
+        weight: of each event, (n,).
+        passing: part of each event that passes, (n,); None for no cut.
+
+    Returns:
+        `share` of each bin with `error`; with a cut `ratio` with `ratio_error`, binomial for weighted events.
+    """
+    kept = weight if passing is None else weight * passing
+    sumw, sumw2 = (np.bincount(place, weights=w, minlength=bins) for w in (kept, kept**2))
+    total = float(kept.sum())
+    found = {"share": (sumw / total).tolist(), "error": (np.sqrt(sumw2) / total).tolist()}
+    if passing is None:
+        return found
+    uncut = np.bincount(place, weights=weight, minlength=bins)
+    whole = np.where(uncut > 0, uncut, 1.0)
+    efficiency = np.where(uncut > 0, sumw / whole, 0.0)
+    variance = np.bincount(place, weights=(weight * (passing - efficiency[place])) ** 2, minlength=bins)
+    mean = total / float(weight.sum())
+    return found | {
+        "ratio": (efficiency / mean).tolist(),
+        "ratio_error": (np.sqrt(variance) / whole / mean).tolist(),
+    }

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
 
+from models.bumps import Binning
 from models.scored import ScoredEvents
 from models.shapes import Cut, ShapeComparison, divergence, equal_parts
 
@@ -19,10 +20,8 @@ def background():
 
 
 def _comparison(background, seed=2, replicas=400):
-    edges = equal_parts(background.columns["mll"], background.weight, 10)
-    place = np.searchsorted(edges[1:-1], background.columns["mll"], side="right")
-    return ShapeComparison(
-        {"mll": place}, {"mll": 10}, background.weight, replicas, np.random.default_rng(seed)
+    return ShapeComparison.of(
+        background, ["mll"], bins=10, replicas=replicas, rng=np.random.default_rng(seed)
     )
 
 
@@ -41,7 +40,7 @@ def test_equal_shapes_are_at_no_distance_and_disjoint_ones_one_bit_apart():
 
 
 def test_bins_hold_equal_parts_of_the_background(background):
-    edges = equal_parts(background.columns["mll"], background.weight, 10)
+    edges = equal_parts(background.columns["mll"], background.weight, 10).edges
     share = (
         np.histogram(background.columns["mll"], edges, weights=background.weight)[0] / background.weight.sum()
     )
@@ -70,8 +69,20 @@ def test_a_cut_that_follows_the_mass_is_seen_at_once(background):
     assert entry["verdict"] == "changed"
     assert entry["p"]["limit"]
     assert entry["jsd"] > entry["band"][1]
-    assert entry["ratio"][0] < 0.2
-    assert entry["ratio"][-1] > 3
+    assert entry["drawn"]["ratio"][0] < 0.2
+    assert entry["drawn"]["ratio"][-1] > 3
+
+
+def test_ratios_are_efficiencies_in_bins_with_binomial_errors(background):
+    unweighted = ScoredEvents(np.ones(6000), background.columns, [6000], [6000.0])
+    compare = _comparison(unweighted)
+    cut = Cut.at(0.1, unweighted.columns["seeing"], unweighted)
+    drawn, edges = compare("mll", cut)["drawn"], np.array(compare.uncut("mll")["drawn"]["edges"])
+    inside = (unweighted.columns["mll"] >= edges[3]) & (unweighted.columns["mll"] < edges[4])
+    n, k = inside.sum(), cut.passing[inside].sum()
+    assert drawn["ratio"][3] == pytest.approx(k / n / 0.1)
+    assert drawn["ratio_error"][3] == pytest.approx(np.sqrt(k / n * (1 - k / n) / n) / 0.1)
+    assert sum(drawn["share"]) == pytest.approx(1.0)
 
 
 def test_errors_are_those_of_samples_made_again():
@@ -82,9 +93,8 @@ def test_errors_are_those_of_samples_made_again():
         mass = rng.exponential(80.0, 3000)
         score = mass + rng.normal(0, 80, 3000)
         events = ScoredEvents(np.ones(3000), {"mll": mass}, [3000], [3000.0])
-        edges = 80.0 * np.array([0, 0.1, 0.3, 0.6, 1.0, 1.6, 2.5, 100])
-        place = np.searchsorted(edges[1:-1], mass)
-        compare = ShapeComparison({"mll": place}, {"mll": 7}, events.weight, 200, rng)
+        bins = {"mll": Binning(80.0 * np.array([0, 0.1, 0.3, 0.6, 1.0, 1.6, 2.5, 100]))}
+        compare = ShapeComparison(events, bins, bins, 200, rng)
         entry = compare("mll", Cut.at(0.2, score, events))
         found.append(entry["jsd"])
         errors.append(entry["jsd_error"])
