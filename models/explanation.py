@@ -166,9 +166,7 @@ def _measured(reader: ShardReader, model: AnomalyModel, encode: Encoder | None) 
                 rows = measures.rows
                 score[rows] = measures.scores[str(model.score_names[0])]
                 total = measures.residuals.sum(axis=1, keepdims=True)
-                shares: NDArray[np.float32] = measures.residuals / np.where(
-                    total > 0, total, np.float32(np.inf)
-                )
+                shares = (measures.residuals / np.where(total > 0, total, np.inf)).astype(np.float32)
                 for place, values in enumerate([measures.residuals, shares]):
                     sums[place] += residual_sums(values, events.weight[rows], test[rows])[-1]
             latent = encode(model.scaler.transform(features)) if encode else np.zeros((len(features), 0))
