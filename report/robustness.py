@@ -140,8 +140,10 @@ _CHANGES: Final[dict[str, Callable[[Entry], str]]] = {
         f"{escape(entry['object'])} of another event"
         + ("" if entry["share"] > 0.9995 else f" (in {significant(100 * entry['share'])} % of events)")
     ),
-    "noise": lambda entry: f"noise of {entry['size']:g} standard deviations",
-    "noise-filled": lambda entry: f"noise of {entry['size']:g} standard deviations where an input is not 0",
+    "noise": lambda entry: f"noise of {entry['size']:g} times the standard deviation",
+    "noise-filled": lambda entry: (
+        f"noise of {entry['size']:g} times the standard deviation, where an input is not 0"
+    ),
 }
 
 

@@ -110,8 +110,8 @@ def test_every_change_is_said_in_words_with_its_errors(
         "these 2 pairs at once",
         "e1 of another event (in 46.0 % of events)",
         "met of another event",
-        "noise of 0.1 standard deviations",
-        "noise of 1 standard deviations",
+        "noise of 0.1 times the standard deviation",
+        "noise of 1 times the standard deviation",
     ]
 
 
