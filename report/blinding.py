@@ -40,7 +40,13 @@ def blinding_text(settings: ReportSettings, regions: Sequence[str]) -> str:
     hidden = [name for name in regions if settings.blinds(name)]
     parts = []
     if hidden:
-        parts.append(f"all collision data of region {' and '.join(hidden)}")
+        besides = (
+            ""
+            if settings.blind_sideband is None
+            else f" but those below the score under which {100 * settings.blind_sideband:g} % of the background lie, "
+            "which are compared in the score"
+        )
+        parts.append(f"all collision data of region {' and '.join(hidden)}{besides}")
     if settings.score_limit is not None:
         parts.append(f"collision data above a score of {settings.score_limit:g}")
     if parts:

@@ -59,6 +59,13 @@ class ReportSettings(Settings):
         default=(),
         description="regions whose collision data are shown nowhere: figures, tables, comparison, cutflow, events",
     )
+    blind_sideband: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="of regions in blind_regions the data below the score under which this part of the expected "
+        "background lies are compared with simulation in the score all the same, 0.5 or 0.9; null compares none",
+    )
     events: tuple[tuple[str, int], ...] = Field(
         default=(),
         description="events whose matrix is drawn: pairs of dataset and eventNumber",

@@ -88,7 +88,8 @@ def _text(found: Mapping[str, Any]) -> str:
     few = [entry for entry in found["signals"].values() if entry["limit"].get("few_events")]
     remarks = ""
     if failed:
-        remarks += f" <strong>The fit failed for {count(len(failed))} signal{'s' * (len(failed) > 1)}</strong>, named in the table."
+        number = f"{count(len(failed))} signal{'s' * (len(failed) > 1)}"
+        remarks += f" <strong>The fit failed for {number}</strong>, named in the table."
     if few:
         remarks += (
             " Limits marked * correspond to fewer than five signal events, where the asymptotic formulae are too "

@@ -73,7 +73,7 @@ class Stack:
         """Bins whose data are shown, shape (n,): all that do not reach beyond the blinding threshold."""
         if self.blind is None:
             return np.ones(len(self.edges) - 1, dtype=bool)
-        return np.asarray(self.edges[1:] <= self.blind * (1 + 1e-12))
+        return _seen(self.edges, self.blind)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything that is drawn, in plain types, for the file beside the figure; blinded data are null."""
@@ -169,7 +169,7 @@ def stack_contents(
         edges=edges,
         xlabel=xlabel or histogram.axes[-1].label or histogram.axes[-1].name,
         backgrounds=backgrounds,
-        data=data[0] if data else None,
+        data=_unblinded(data[0], edges, blind) if data else None,
         blind=blind,
         held_out="split" in [axis.name for axis in histogram.axes],
         is_score=histogram.axes[-1].name == "score",
@@ -181,6 +181,19 @@ def stack_contents(
             factor = signal_factor or _overlay_factor(sums[process], total, log=log)
             stack.signals.append((process, sums[process], factor))
     return stack
+
+
+def _unblinded(data: Spectrum, edges: Floats, blind: float | None) -> Spectrum:
+    """The data that are shown: of the others not even the range of an axis may tell."""
+    if blind is None or _seen(edges, blind)[-1]:
+        return data
+    kept = np.where(_seen(edges, blind), [data.values, data.variances], 0.0)
+    return Spectrum(kept[0], kept[1], data.underflow)
+
+
+def _seen(edges: Floats, blind: float) -> npt.NDArray[np.bool_]:
+    """Bins that do not reach beyond the blinding threshold, shape (n,)."""
+    return np.asarray(edges[1:] <= blind + 1e-12 * max(1.0, abs(blind)))
 
 
 def _geometric(edges: Floats) -> bool:
