@@ -136,6 +136,7 @@ def _described(
                         "value": float(features[number, i]),
                     }
                     for i in largest
+                    if shares[number, i] > 0  # what a model cannot attribute has no leader
                 ],
                 "shares": shares[number].tolist(),
             }

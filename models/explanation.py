@@ -64,9 +64,9 @@ def explain(
         jets: what a jet is in this region.
 
     Returns:
-        The region's entry of explanation.json: `model`, `score`, `inputs`; `listed` (kind of the `events`, and why);
-        `events`, the largest score first; `shares` of the `background`, of its `processes`, of the `signals` and of
-        their `families`; `latent`, in bins, or null.
+        The region's entry of explanation.json: `model`, its `role` (model or baseline), `score`, `inputs`; `listed`
+        (kind of the `events`, and why); `events`, the largest score first; `shares` of the `background`, of its
+        `processes`, of the `signals` and of their `families`; `latent`, in bins, or null.
 
     Raises:
         InputError: a stage before has not run, or its result is of another version.
@@ -81,6 +81,7 @@ def explain(
     shares, latent = _shares_and_latent(datasets, scored["datasets"], model, settings)
     return {
         "model": model.name,
+        "role": str(model.card.get("role", "model")),
         "score": model.score_names[0],
         "inputs": list(model.features),
         "named": settings.leading,

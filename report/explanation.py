@@ -103,14 +103,15 @@ def _text(region: Region, found: Mapping[str, Any]) -> str:
         "simulation; where fewer than ten effective events are left above the score, only a bound is known, from the "
         "next lower score that enough of them reach."
     )
-    what = "squared errors of all scaled inputs" if found["score"] == "mse" else "residuals of all inputs"
+    baseline = found["role"] == "baseline"
+    what = "parts that all inputs give to the score" if baseline else "squared errors of all scaled inputs"
     second = (
         f"The share of an input is its part of the sum of the {what} of the model {name}: of one event, or the mean "
         "over the events of a process. Beside it is tabulated its part of the sum over all events, in which few events "
         "with large errors may win. A large share means that the model does not know such values there: it does not "
         "mean that the input is mismodelled, or that it alone would find the signal."
     )
-    if found["score"] != "mse":
+    if not baseline and found["score"] != "mse":
         second += (
             f" The score ({escape(str(found['score']))}) is not the squared error: shares say part of it."
         )

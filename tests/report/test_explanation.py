@@ -68,7 +68,7 @@ def explanation(inputs: list[str], kind: str = "data", n: int = 12) -> dict[str,
         "processes": {family: {"sumw": sumw, "outside": 0.0} for family in ("SUSYC1N2", "RS_G_ZZ")},
     }  # fmt: skip
     return {
-        "model": "table-small", "score": "mse", "inputs": inputs, "named": 3,
+        "model": "table-small", "role": "model", "score": "mse", "inputs": inputs, "named": 3,
         "listed": {"kind": kind, "blinded": kind != "data", "score_limit": None, "test_only": kind != "data"},
         "events": events,
         "shares": {
