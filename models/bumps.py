@@ -25,6 +25,7 @@ __all__ = ["Binning", "Hunt", "counted", "hunt_bumps", "mass_bins", "smallest_p"
 
 Floats = NDArray[np.float64]
 
+_NEIGHBOURHOOD: Final = 1.35  # ratio of masses within which the weights of events are alike
 _NARROWEST: Final = 1.0  # GeV, bins are no narrower
 _CHUNK: Final = 4_000_000  # numbers of one chunk of pseudo-experiments
 
@@ -110,7 +111,7 @@ def mass_bins(mass: Floats, weight: Floats, *, resolution: float, fewest: float)
         mass: of expected events [GeV], shape (n,).
         weight: shape (n,).
         resolution: relative width of the finest bins, which are 1 GeV wide at least.
-        fewest: effective events, (Σw)²/Σw², in each bin at least.
+        fewest: effective events, (Σw)²/Σw², in each bin at least; also in units of the weight of an event around it.
     """
     positive = mass[mass > 0]
     if not len(positive):
@@ -121,17 +122,38 @@ def mass_bins(mass: Floats, weight: Floats, *, resolution: float, fewest: float)
         grid.append(grid[-1] + max(resolution * grid[-1], _NARROWEST))
     fine = np.array(grid)
     place = np.searchsorted(fine[1:-1], mass, side="right")
-    sumw, sumw2 = (np.bincount(place, weights=w, minlength=len(fine) - 1) for w in (weight, weight**2))
-    edges, sums = [float(fine[0])], np.zeros(2)
+    sumw, sumw2 = (
+        np.bincount(place, weights=w, minlength=len(fine) - 1).astype(np.float64) for w in (weight, weight**2)
+    )
+    needed = fewest * _weight_of_an_event(fine, sumw, sumw2)
+    edges, content = [float(fine[0])], np.zeros(2)
     for i in range(len(fine) - 1):
-        sums += (sumw[i], sumw2[i])
-        if sums[0] > 0 and sums[0] ** 2 >= fewest * sums[1]:
+        content += (sumw[i], sumw2[i])
+        enough = content[0] > 0 and content[0] ** 2 >= fewest * content[1]
+        if enough and content[0] >= needed[i]:
             edges.append(float(fine[i + 1]))
-            sums[:] = 0.0
+            content[:] = 0.0
     if len(edges) < 4:
         return None
     edges[-1] = float(fine[-1])  # what is left over belongs to the last bin
     return Binning(np.array(edges))
+
+
+def _weight_of_an_event(edges: Floats, sumw: Floats, sumw2: Floats) -> Floats:
+    """Weight Σw²/Σw of an event around each bin, (b,).
+
+    Where a process with few heavy events has none by chance, the light ones of others alone would say that next to
+    nothing is expected, and know it well. Its neighbours tell how heavy the events are that may be missing.
+    """
+    sums = [np.concatenate([[0.0], np.cumsum(part)]) for part in (sumw, sumw2)]
+    centre = (edges[1:] + edges[:-1]) / 2
+    low, high = (
+        np.clip(np.searchsorted(edges, centre * factor), 0, len(sumw))
+        for factor in (1 / _NEIGHBOURHOOD, _NEIGHBOURHOOD)
+    )
+    around, around2 = (part[high] - part[low] for part in sums)
+    heavy: Floats = np.divide(around2, around, out=np.full_like(around, np.inf), where=around > 0)
+    return heavy
 
 
 def smallest_p(observed: ArrayLike, expected: ArrayLike) -> tuple[Floats, NDArray[np.intp], NDArray[np.intp]]:

@@ -261,7 +261,8 @@ def _cost(
             step = _slope_error(own, score, cut, signal.weight, weight, EFFICIENCIES[key])
             steps.append(step)
             value = min(max(float(signal.weight @ passing) / float(signal.weight.sum()), 0.0), 1.0)
-            values.append((value, float(np.hypot(share_error(passing, signal.weight), step))))
+            # An efficiency of 1 has no error but that of rounding.
+            values.append((value, round(float(np.hypot(share_error(passing, signal.weight), step)), 12)))
         error = float(
             np.hypot(share_error(passed[1] - passed[0], signal.weight), np.hypot(steps[0], steps[1]))
         )
