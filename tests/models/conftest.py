@@ -1,7 +1,8 @@
 """Small shards with a manifest as the selection writes them, from events that are made here."""
 
 import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,50 @@ import xxhash
 from models.settings import TrainingSettings
 from models.training import train
 
+# Modules whose tests never start Keras: with a second backend they would do the identical thing again.
+WITHOUT_KERAS = {
+    "test_bootstrap",
+    "test_bumps",
+    "test_checkpoints",
+    "test_contrasts",
+    "test_counting",
+    "test_decorrelation",
+    "test_efficiency",
+    "test_evaluation",
+    "test_fitting",
+    "test_forest",
+    "test_injection",
+    "test_limits",
+    "test_masses",
+    "test_pseudo_experiments",
+    "test_scaling",
+    "test_sculpting",
+    "test_settings",
+    "test_shapes",
+    "test_significance",
+    "test_sketch",
+    "test_stream",
+    "test_workspace",
+}
 FEATURES = ["met_et", "mll", "mt2", "ht", "lep1_pt", "lep2_pt", "njet20", "never_filled"]
 Events = dict[str, np.ndarray]
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `-m "not neutral"` leaves out of the run with a second backend."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.path.stem in WITHOUT_KERAS:
+            item.add_marker("neutral")
+
+
+@pytest.fixture(autouse=True)
+def neutral_tests_start_no_backend(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that is marked as neutral and starts Keras after all."""
+    running = "keras" in sys.modules
+    yield
+    if request.node.get_closest_marker("neutral"):
+        assert running or "keras" not in sys.modules, "take the module out of WITHOUT_KERAS"
 
 
 def make_events(n: int, *, channel: int, seed: int, scale: float = 1.0, weight: float = 1.0) -> Events:
