@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fileset.exceptions import FailureError, InputError
 from models.bootstrap import Binning, ReplicaBackground, Replicas
 from models.efficiency import MIN_EFFECTIVE, effective_events
-from models.power import GRID, Background, Power, entry_of
+from models.power import GRID, Background, Power, entry_of, heaviest_of
 from models.scored import ScoredEvents
 from models.settings import EvaluationSettings
 from processors.shards import check_whole, read_manifest
@@ -34,8 +34,8 @@ _IDENTITY: Final = ("channelNumber", "runNumber", "eventNumber")
 _SALTS: Final = {"half": 0xCE111, "draw": 0xCE112}  # neither draw may follow the split or the other
 _TREES: Final[dict[str, Any]] = {
     "max_iter": 200,
-    "learning_rate": 0.1,
-    "max_leaf_nodes": 31,
+    "learning_rate": 0.05,
+    "max_leaf_nodes": 15,
     "l2_regularization": 1.0,
     "early_stopping": False,
 }
@@ -93,7 +93,8 @@ def ceilings(
     held_out = {name: _held_out(known[name], part) for name, part in background.items()}
     test = np.concatenate([known[name].features[which] for name, which in held_out.items()])
     train, weight = _training_background(known, held_out, settings)
-    weights = np.concatenate([part.weight for part in background.values()])
+    joined = ScoredEvents.join(list(background.values()))
+    weights, heaviest = joined.weight, heaviest_of(joined)
     results = {}
     for place, (name, events) in enumerate(signals.items()):
         inputs = _read(folders, manifests, name, features)
@@ -108,7 +109,7 @@ def ceilings(
         sums = known_replicas.histograms(binning(of_background), binning.size).sum(axis=0)
         mine = unknown.take(unknown.dataset == place).take(~seen)
         own = mine.histograms(binning(of_signal), binning.size)[place]
-        reference = Background(of_background, weights)
+        reference = Background(of_background, weights, heaviest)
         power = reference.measure(of_signal, events.weight[~seen])
         spread = Power(*ReplicaBackground(sums, GRID).measure(own))
         results[name] = entry_of(power, spread, reference, effective_events(events.weight[~seen])) | {

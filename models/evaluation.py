@@ -18,7 +18,7 @@ from models.bootstrap import Binning, ReplicaBackground, Replicas
 from models.ceiling import ceilings
 from models.contest import BEST, Contestant, against_best, best_variables, read_contest, summary_of
 from models.efficiency import effective_events
-from models.power import GRID, Background, Power, entry_of, seeds_of
+from models.power import GRID, Background, Power, entry_of, heaviest_of, seeds_of
 from models.scored import ScoredEvents
 from models.settings import EvaluationSettings
 from processors.shards import read_manifest
@@ -69,8 +69,8 @@ def evaluate(
         settings: replicas, their seed, and whether the supervised ceiling is worked out.
 
     Returns:
-        The region's entry of evaluate.json: `background` (n, sumw, n_eff of the test split), `signals` by
-        dataset, `families` by group (all its datasets together, physical weights) and `processes` by
+        The region's entry of evaluate.json: `background` (n, sumw, n_eff and `heaviest` weight of test events),
+        `signals` by dataset, `families` by group (all its datasets together, physical weights) and `processes` by
         background group, each against all other background. Every entry has
 
         - `scores`: for "score" (the model's first), its further scores "score_<name>", each other model and each
@@ -128,7 +128,7 @@ def evaluate(
         },
         "variables": variables,
         "bootstrap": {"replicas": settings.replicas, "seed": settings.seed},
-        "background": background.summary(),
+        "background": background.summary() | {"heaviest": heaviest_of(background)},
         **entries,
         "summary": summary_of(
             contestants,
@@ -200,8 +200,9 @@ def _measure(
     """One score for all targets: measured, and in all replicas."""
     name = contestant.name
     binning = Binning.of(background.columns[name], background.weight)
-    whole = Background(background.columns[name], background.weight)
-    of_members = [Background(background.columns[m], background.weight) for m in contestant.members]
+    heaviest = heaviest_of(background)
+    whole = Background(background.columns[name], background.weight, heaviest)
+    of_members = [Background(background.columns[m], background.weight, heaviest) for m in contestant.members]
     names = list(dict.fromkeys(groups))
     known, unknown = replicas
     sums = known.histograms(
@@ -218,7 +219,7 @@ def _measure(
         if kind == "processes":
             place = names.index(key)
             rest = in_group != place
-            reference = Background(background.columns[name][rest], background.weight[rest])
+            reference = Background(background.columns[name][rest], background.weight[rest], heaviest)
             own = sums[place]
             opposed = ReplicaBackground(total - own, GRID)
         else:

@@ -1,7 +1,8 @@
 """How well one score orders a signal above a background: area, efficiencies, significance improvement.
 
 The significance improvement of a cut is ε_S/√ε_B, the factor by which s/√b grows; its maximum over the cuts is looked
-for only where enough effective background events are left to say how much background passes.
+for only where enough effective background events are left to say how much background passes, and where they outweigh a
+typical event of the heaviest sample: one that was not simulated could otherwise double them.
 """
 
 import re
@@ -14,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.efficiency import EFFICIENCIES, MIN_EFFECTIVE, UpperTail, effective_events
+from models.scored import ScoredEvents
 
-__all__ = ["GRID", "MEMBER", "Background", "Power", "entry_of", "seeds_of"]
+__all__ = ["GRID", "MEMBER", "Background", "Power", "entry_of", "heaviest_of", "seeds_of"]
 
 GRID: NDArray[np.float64] = np.unique(
     np.concatenate([10.0 ** (np.arange(-80, 1) / 16), np.linspace(0.05, 0.95, 19)])
@@ -56,9 +58,12 @@ class Background:
     Args:
         score: shape (n,).
         weight: shape (n,), of positive sum.
+        heaviest: weight of a typical event of the heaviest sample.
     """
 
-    def __init__(self, score: NDArray[np.float64], weight: NDArray[np.float64]) -> None:
+    def __init__(
+        self, score: NDArray[np.float64], weight: NDArray[np.float64], heaviest: float = 0.0
+    ) -> None:
         self.tail = UpperTail.of(score, weight)
         order = np.argsort(score, kind="stable")
         self._ranked = score[order]
@@ -66,11 +71,13 @@ class Background:
         self._cuts = np.array([self.tail.at(eps)[:2] for eps in GRID])
         self.n_eff = np.array([self.tail.effective_above(eps) for eps in GRID])
         self.effective = effective_events(weight)
+        self._least = heaviest / self.tail.total
 
     @cached_property
     def supported(self) -> NDArray[np.bool_]:
-        """Of `GRID`: where enough effective events are left to say what passes; shape (g,)."""
-        return self.n_eff >= MIN_EFFECTIVE
+        """Of `GRID`: from where on enough effective events are left to say what passes; shape (g,)."""
+        few = np.flatnonzero((self.n_eff < MIN_EFFECTIVE) | (self._least > GRID))
+        return np.arange(len(GRID)) > few.max(initial=-1)
 
     @property
     def shown(self) -> NDArray[np.bool_]:
@@ -94,6 +101,13 @@ class Background:
         high = sums[np.searchsorted(falling, -cuts, side="right")]
         area = float(weight @ below) / total / float(self._sums[-1])
         return Power(area, (low + parts * (high - low)) / total)
+
+
+def heaviest_of(background: ScoredEvents) -> float:
+    """Weight of a typical event, Σw²/Σw, of the dataset in which it is largest."""
+    index, weight, n = background.strata.index, background.weight, len(background.rows)
+    sumw, sumw2 = (np.bincount(index, weights=values, minlength=n) for values in (weight, weight**2))
+    return float((sumw2[sumw > 0] / sumw[sumw > 0]).max(initial=0.0))
 
 
 def entry_of(
@@ -159,8 +173,12 @@ def _efficiency(value: float, error: float, n_eff: float) -> dict[str, Any]:
 
 
 def _improvement(power: Power, spread: Power, background: Background) -> dict[str, Any]:
-    """Largest significance improvement, its error, and the background efficiency and events that it is reached with."""
+    """Largest significance improvement, its error, and the cut that it is reached with; the least that was tried."""
     places = np.flatnonzero(background.supported)
+    if not len(places):
+        reason = "one event of the heaviest background outweighs all that could pass"
+        nothing = dict.fromkeys(("value", "error", "eps_b", "n_eff_background"))
+        return nothing | {"unsupported": True, "reason": reason}
     best = places[int(np.argmax(power.eps_s[places] / np.sqrt(GRID[places])))]
     return {
         "value": float(power.improvement(background.supported)),
@@ -168,6 +186,7 @@ def _improvement(power: Power, spread: Power, background: Background) -> dict[st
         "eps_b": float(GRID[best]),
         "n_eff_background": float(background.n_eff[best]),
         "least_n_eff": MIN_EFFECTIVE,
+        "least_eps_b": float(GRID[places[0]]),
     }
 
 
@@ -186,7 +205,7 @@ def seeds_of(
         return None
     eps_s = {
         key: [
-            float(power.at(key)) if background.supported[place] else None
+            float(power.at(key)) if background.n_eff[place] >= MIN_EFFECTIVE else None
             for power, background in zip(known, backgrounds, strict=True)
         ]
         for key, place in _PLACES.items()
