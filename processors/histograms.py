@@ -88,7 +88,7 @@ _SCORES = {
     "kl": Variable(1100, -12, 10, r"$\log_{10}$ Kullback-Leibler divergence"),
     "mu2": Variable(1100, -12, 10, r"$\log_{10}\Sigma\mu^2$"),
     "mahalanobis": Variable(800, -6, 10, r"$\log_{10}$ squared Mahalanobis distance"),
-    "isolation-forest": Variable(1000, 0, 1, "Isolation"),
+    "isolation-forest": Variable(500, 0, 1, "Isolation forest score"),
     "largest-tail": Variable(1000, 0, 100, r"Largest $-\ln\,P(X\geq x)$"),
     "tail-sum": Variable(1000, 0, 100, r"Mean of the largest $-\ln\,P(X\geq x)$"),
 }

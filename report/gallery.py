@@ -431,6 +431,8 @@ def training_drawings(region: Region) -> list[Drawing]:
     """Draw loss curves and architecture of each model of the region, and what searches have tried."""
     drawings = []
     for name, (card, history) in region.models.items():
+        if not history:  # a baseline, which was fitted at once
+            continue
         draw = partial(
             loss_curves, history, sample=region.sample, name=name, collapsed=bool(card.get("collapsed"))
         )

@@ -20,7 +20,8 @@ def loss_curves(
 ) -> Figure:
     """Draw the squared error per epoch and the level of a model that only predicts the mean of its inputs.
 
-    Where the epoch was chosen by something else than the error (of a VAE), that is drawn too.
+    Where the epoch was chosen by something else than the error (of a VAE), that is drawn too. Of an ensemble it is the
+    first network, beside the validation error of the others.
 
     Args:
         history: ``history.json`` of the model.
@@ -43,6 +44,19 @@ def loss_curves(
             epochs = np.arange(1, losses.size + 1)
             ax.plot(epochs, losses, color=color, linestyle=dashes, marker="o", markersize=3.2, label=label)
             values += losses[np.isfinite(losses)].tolist()
+    for number, member in enumerate(history.get("members", ())[1:]):
+        losses = np.asarray(member["val_loss"], dtype=np.float64)
+        named = {"label": "Validation of other members"} if number == 0 else {}
+        ax.plot(
+            np.arange(1, losses.size + 1),
+            losses,
+            color=_VALIDATION,
+            lw=0.8,
+            alpha=0.5,
+            zorder=1.5,
+            **named,
+        )
+        values += losses[np.isfinite(losses)].tolist()
     levels = (
         ("mean_predictor_loss", "Predicting the mean (training)", _TRAIN),
         ("val_mean_predictor_loss", "Predicting the mean (validation)", _VALIDATION),

@@ -114,6 +114,7 @@ def score_region(
         "model": model_name,
         "model_checksum": card.get("checksum"),
         "scores": card.get("scores", ["mse"]),
+        "role": card.get("role", "model"),
         "scored_shards": manifest["config_hash"],
         "config_hash": fingerprint(hashes),
         "seed": seed,
@@ -231,6 +232,7 @@ def _manifest_of_files(
         model=scoring.name,
         model_checksum=card.get("checksum"),
         scores=card.get("scores", ["mse"]),
+        role=card.get("role", "model"),
         scored_shards=None,
         seed=scoring.seed,
     )

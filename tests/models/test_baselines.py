@@ -324,6 +324,7 @@ def test_the_score_stage_takes_a_baseline_as_any_model(tmp_path, shard_writer, s
                 friends=False,
             )
         assert scored["scores"] == read_card(path)["scores"]
+        assert scored["role"] == "baseline"
         folder = tmp_path / "scores" / "2L" / path.name
         assert sum(shard["rows"] for shard in scored["shards"]) == sum(
             len(events["weight"]) for _, _, events in samples.values()

@@ -45,3 +45,11 @@ def test_what_chose_the_epoch_is_drawn_where_it_is_not_the_error(demo: Sample) -
     plain = loss_curves({**HISTORY, "val_objective": HISTORY["val_loss"]}, sample=demo).axes[0]
     assert "Validation objective" not in {str(line.get_label()) for line in plain.lines}
     assert plain.get_ylabel() == "Mean squared error"
+
+
+def test_of_an_ensemble_the_other_members_are_drawn_beside_the_first(demo: Sample) -> None:
+    others = [{"val_loss": [0.9, 0.6]}, {"val_loss": [0.8, 0.7, 0.5]}]
+    ax = loss_curves({**HISTORY, "members": [HISTORY, *others]}, sample=demo).axes[0]
+    drawn = [np.asarray(line.get_ydata()).tolist() for line in ax.lines]
+    assert all(other["val_loss"] in drawn for other in others)
+    assert [text.get_text() for text in ax.get_legend().get_texts()].count("Validation of other members") == 1
