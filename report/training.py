@@ -46,15 +46,15 @@ def loss_curves(
             values += losses[np.isfinite(losses)].tolist()
     for number, member in enumerate(history.get("members", ())[1:]):
         losses = np.asarray(member["val_loss"], dtype=np.float64)
-        named = {"label": "Validation of other members"} if number == 0 else {}
+        label = "Validation of other members" if number == 0 else "_"  # of which the legend shows none
         ax.plot(
             np.arange(1, losses.size + 1),
             losses,
             color=_VALIDATION,
             lw=0.8,
             alpha=0.5,
+            label=label,
             zorder=1.5,
-            **named,
         )
         values += losses[np.isfinite(losses)].tolist()
     levels = (
