@@ -22,6 +22,7 @@ __all__ = [
     "auc_overview",
     "best_variable",
     "compared",
+    "contestant_label",
     "draw_shapes",
     "left_of_labels",
     "roc",
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 SCORE = "score"
-"""Name of the model's score among the scores of ``evaluate.json``; all others are single variables."""
+"""Name of the model's score among the scores of ``evaluate.json``; the others have a role, or are single variables."""
 
 SCORE_COLOR = "#0072B2"
 RIVAL_COLOR = "#D55E00"
@@ -61,9 +62,37 @@ def variable_label(name: str) -> str:
     return _VARIABLE_LABELS.get(name, name)
 
 
-def compared(scores: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """The model's score and the single variables: without its further scores ("score_<name>"), which are no rivals."""
-    return {name: entry for name, entry in scores.items() if not name.startswith(f"{SCORE}_")}
+_BASELINE_LABELS = {
+    "baseline-pca": "PCA error",
+    "baseline-mahalanobis": "Mahalanobis distance",
+    "baseline-isolation-forest": "Isolation forest",
+    "baseline-largest-tail": "Largest upper tail",
+    "baseline-tail-sum": "Sum of upper tails",
+}
+
+
+def contestant_label(name: str) -> str:
+    """Label of a score, baseline, other model or single variable, with mathtext."""
+    return _BASELINE_LABELS.get(name, variable_label(name))
+
+
+def _role(name: str, entry: Mapping[str, Any]) -> str:
+    """Role of a score; documents of before there were any hold the model's scores and single variables."""
+    if "role" in entry:
+        return str(entry["role"])
+    return "model" if name == SCORE else "score" if name.startswith(f"{SCORE}_") else "variable"
+
+
+def compared(
+    scores: Mapping[str, Mapping[str, Any]], roles: Sequence[str] = ("variable",)
+) -> dict[str, Mapping[str, Any]]:
+    """The model's score and those with some roles: by default the single variables.
+
+    Args:
+        scores: of one signal.
+        roles: "model" (another one), "score" (a further one of the model), "baseline", "variable".
+    """
+    return {name: entry for name, entry in scores.items() if name == SCORE or _role(name, entry) in roles}
 
 
 def best_variable(scores: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -191,6 +220,31 @@ def _curve(entry: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     return eps_b[eps_b > 0], eps_s[eps_b > 0]
 
 
+def _draw_bands(ax: Axes, entry: Mapping[str, Any]) -> None:
+    """Draw the statistical error of a curve, and the range over the networks of an ensemble."""
+    eps_b, eps_s = _curve(entry)
+    curve = entry["roc"]
+    used = np.asarray(curve["eps_b"]) > 0
+    if "error" in curve:
+        error = np.asarray(curve["error"])[used]
+        low, high = np.clip(eps_s - error, 0, 1), np.clip(eps_s + error, 0, 1)
+        ax.fill_between(eps_b, low, high, color=SCORE_COLOR, alpha=0.28, linewidth=0, zorder=2.6)
+    seeds = (entry.get("seeds") or {}).get("roc")
+    if seeds:
+        low, high = np.asarray(seeds["low"])[used], np.asarray(seeds["high"])[used]
+        ax.fill_between(eps_b, low, high, color=SCORE_COLOR, alpha=0.14, linewidth=0, zorder=2.5)
+
+
+def _best_baseline(scores: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Name of the baseline with the largest AUC for this signal; None if there is none."""
+    known = {
+        name: float(entry["auc"])
+        for name, entry in compared(scores, ("baseline",)).items()
+        if name != SCORE and entry.get("auc") is not None
+    }
+    return max(known, key=lambda name: known[name], default=None)
+
+
 @styled
 def roc(
     entry: Mapping[str, Any], *, label: str, sample: Sample, n_eff: float | None = None, lowest: float = 1e-4
@@ -204,6 +258,8 @@ def roc(
         n_eff: effective number of background events (Σw)²/Σw²; where fewer than ten of them are left the
             figure is shaded.
         lowest: background efficiency at which the axis starts.
+
+    Bands: statistical error of the score (bootstrap), and, fainter, the range over the networks of an ensemble.
     """
     figure = new_figure(6.0, 5.4)
     ax = figure.add_axes((0.12, 0.125, 0.85, 0.755))
@@ -213,6 +269,7 @@ def roc(
     )
     colors = dict(zip((name for name in scores if name != SCORE), cycle(VARIABLE_COLORS), strict=False))
     if SCORE in scores:
+        _draw_bands(ax, scores[SCORE])
         ax.plot(
             *_curve(scores[SCORE]), color=SCORE_COLOR, linewidth=2.4, zorder=4,
             label=f"{variable_label(SCORE)}  {_auc_text(scores[SCORE])}",
@@ -223,9 +280,15 @@ def roc(
             linestyle=(0, (4, 1.5)),
             label=f"{variable_label(name)}  {_auc_text(scores[name])}",
         )  # fmt: skip
+    strongest = _best_baseline(entry["scores"])
+    if strongest is not None:
+        ax.plot(
+            *_curve(entry["scores"][strongest]), color=INK, linewidth=1.5, zorder=3.5, linestyle=(0, (1, 1)),
+            label=f"{contestant_label(strongest)}  {_auc_text(entry['scores'][strongest])}",
+        )  # fmt: skip
     chance = np.logspace(np.log10(lowest), 0, 80)
     ax.plot(chance, chance, ":", color=MUTED, linewidth=1.1, label="Chance  0.5", zorder=2)
-    rows = ceil((len(scores) + 1) / 2)
+    rows = ceil((len(scores) + 1 + (strongest is not None)) / 2)
     free = 1 - (rows * 15.5 + 26) / (5.4 * 72 * 0.755)
     ax.set(xscale="log", xlim=(lowest, 1.0), ylim=(0.0, 1.02 / free))
     ax.yaxis.set_major_locator(FixedLocator(list(np.linspace(0, 1, 6))))
@@ -265,13 +328,16 @@ def auc_overview(
         working_point: key of the background efficiency in ``eps_s``.
     """
     order = sorted(signals, key=lambda key: signals[key]["scores"].get(SCORE, {}).get("auc") or 0.0)
-    height = 1.75 + 0.42 * len(order)
+    roles = {role for entry in signals.values() for role in _beside(entry)}
+    above = 0.22 if roles else 0.0  # of a second line of the legend [inches]
+    height = 1.75 + above + 0.42 * len(order)
     figure = new_figure(8.4, height)
     axes = figure.subplots(1, 2, sharey=True)
     for row, key in enumerate(order):
         scores = compared(signals[key]["scores"])
         best = best_variable(scores)
-        for name, entry in scores.items():
+        _draw_seeds(axes, row, scores.get(SCORE, {}).get("seeds"), working_point)
+        for name, entry in [*scores.items(), *_beside(signals[key]).items()]:
             eps = (entry.get("eps_s") or {}).get(working_point) or {}
             pairs = ((entry.get("auc"), entry.get("auc_error")), (eps.get("value"), eps.get("error")))
             for panel, (value, error) in zip(axes, pairs, strict=True):
@@ -281,7 +347,9 @@ def auc_overview(
     first.set(yticks=range(len(order)), ylim=(-0.6, len(order) - 0.4))
     names = first.set_yticklabels([labels[key] for key in order])
     left = left_of_labels(figure, names)
-    figure.subplots_adjust(left=left, right=0.975, bottom=0.62 / height, top=1 - 1.0 / height, wspace=0.07)
+    figure.subplots_adjust(
+        left=left, right=0.975, bottom=0.62 / height, top=1 - (1.0 + above) / height, wspace=0.07
+    )
     first.axvline(0.5, color=MUTED, linestyle=":", linewidth=1.0, zorder=1)
     first.set_xlabel("AUC")
     background_efficiency = f"10$^{{{round(np.log10(float(working_point)))}}}$"
@@ -299,12 +367,36 @@ def auc_overview(
         Line2D([], [], color="#9aa0a8", marker="|", linestyle="none", markersize=9, markeredgewidth=1.4),
     ]
     texts = ["Anomaly score", "Single variable of largest AUC", "Other single variables"]
+    for role, text in _MARK_TEXTS.items():
+        if role in roles:
+            handles.append(Line2D([], [], **_MARKS[role]))
+            texts.append(text)
     figure.legend(
         handles, texts, loc="upper left", ncols=3, fontsize=10.5, borderaxespad=0,
         bbox_to_anchor=(min(left, 0.27) - 0.015, 1 - 0.66 / height), handletextpad=0.3,
     )  # fmt: skip
     stamp_high(figure, sample, height, left=min(left, 0.27))
     return figure
+
+
+def _beside(entry: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What stands beside the score and single variables of a signal: the best baseline and the supervised ceiling."""
+    strongest = _best_baseline(entry["scores"])
+    found = {"ceiling": entry.get("ceiling")} if entry.get("ceiling") else {}
+    return found | ({"baseline": entry["scores"][strongest]} if strongest else {})
+
+
+def _draw_seeds(
+    panels: Sequence[Axes], row: int, seeds: Mapping[str, Any] | None, working_point: str
+) -> None:
+    """Draw the range over the networks of an ensemble behind its score."""
+    ranges = (seeds["auc"], seeds["eps_s"].get(working_point) or {}) if seeds else ()
+    for panel, span in zip(panels, ranges, strict=False):
+        if span.get("min") is not None:
+            panel.plot(
+                [span["min"], span["max"]], [row, row], color=SCORE_COLOR, alpha=0.3, linewidth=9, zorder=3,
+                solid_capstyle="butt",
+            )  # fmt: skip
 
 
 def left_of_labels(figure: Figure, labels: Sequence[Text]) -> float:
@@ -320,6 +412,20 @@ def stamp_high(figure: Figure, sample: Sample, height: float, *, left: float) ->
     frame.set(xticks=[], yticks=[])
     frame.tick_params(which="both", length=0)
     stamp(frame, sample, subtitle="background: held-out events")
+
+
+_MARKS: dict[str, dict[str, Any]] = {
+    "baseline": {"color": INK, "marker": "x", "linestyle": "none", "markersize": 6.5, "markeredgewidth": 1.5},
+    "ceiling": {
+        "color": "#009E73",
+        "marker": "^",
+        "linestyle": "none",
+        "markersize": 6.5,
+        "fillstyle": "none",
+    },
+}
+
+_MARK_TEXTS = {"baseline": "Baseline of largest AUC", "ceiling": "Saw the signal"}
 
 
 def _draw_point(
@@ -339,5 +445,7 @@ def _draw_point(
             variable_label(name), (value, row), (0, 7), textcoords="offset points", ha="center", va="bottom",
             fontsize=9, color=RIVAL_COLOR, zorder=6,
         )  # fmt: skip
+    elif name in _MARKS:
+        panel.plot(value, row, zorder=4.5, **_MARKS[name])
     else:
         panel.plot(value, row, "|", color="#9aa0a8", markersize=9, markeredgewidth=1.4, zorder=2)

@@ -21,6 +21,7 @@ __all__ = [
     "cutflow_table",
     "datasets_table",
     "missing_table",
+    "power_of_ten",
     "power_table",
     "scores_table",
     "write_csv",
@@ -239,7 +240,7 @@ def power_table(
         "AUC,<br>best variable",
     ]
     for point in points:
-        power = f"ε<sub>S</sub> at ε<sub>B</sub> = {_power_of_ten(point)}"
+        power = f"ε<sub>S</sub> at ε<sub>B</sub> = {power_of_ten(point)}"
         columns += [f"{power},<br>score", f"{power},<br>best variable"]
     colors = {process.key: process.color for process in processes}
     colors |= {process.family: process.color for process in processes}
@@ -294,7 +295,8 @@ def scores_table(
         processes: of the region, for names and colours.
         kinds: of the scores; the first is the one that is called "the score" everywhere else.
     """
-    columns = {SCORE: kinds[0], **{f"{SCORE}_{kind}": kind for kind in kinds[1:]}}
+    # Networks of an ensemble are no scores of their own but the range of the first.
+    columns = {SCORE: kinds[0], **{f"{SCORE}_{kind}": kind for kind in kinds[1:] if "member" not in kind}}
     names = {column: SCORE_NAMES.get(kind, kind) for column, kind in columns.items()}
     rows = []
     for key, entry in signals.items():
@@ -324,7 +326,7 @@ def scores_table(
             "Signal",
             *(f"AUC,<br>{name}" for name in names.values()),
             *(
-                f"ε<sub>S</sub> at ε<sub>B</sub> = {_power_of_ten('1e-2')},<br>{name}"
+                f"ε<sub>S</sub> at ε<sub>B</sub> = {power_of_ten('1e-2')},<br>{name}"
                 for name in names.values()
             ),
         ],
@@ -346,7 +348,7 @@ def _duel(
     ]
 
 
-def _power_of_ten(point: str) -> str:
+def power_of_ten(point: str) -> str:
     """Write the key of a working point, "1e-2", as 10⁻²."""
     mantissa, _, exponent = point.partition("e")
     if mantissa == "1" and exponent:

@@ -256,17 +256,53 @@ def _area(score: Mapping[str, Any]) -> str:
 
 
 def power_table(region: str, result: Mapping[str, Any]) -> None:
-    """Area under the ROC curve of each signal beside the best single variable: a region of evaluate.json."""
+    """AUC and signal efficiency of the score beside the best single variable: a region of evaluate.json."""
+    singles = result.get("variables")
     rows = []
     for signal in result["signals"].values():
         scores = signal["scores"]
-        best = max(
-            (name for name in scores if not name.startswith("score")),
-            key=lambda name: scores[name]["auc"] or 0.0,
+        known = singles or [name for name in scores if not name.startswith("score")]
+        best = max(known, key=lambda name: scores[name]["auc"] or 0.0)
+        against = (scores["score"].get("against_best") or {}).get("auc") or {}
+        difference = against.get("difference")
+        rows.append(
+            (
+                signal["process"],
+                _area(scores["score"]),
+                best,
+                _area(scores[best]),
+                "-" if difference is None else f"{difference:+.3f} ± {against['error']:.3f}",
+                *(_efficiency(scores[name]["eps_s"]["1e-3"]) for name in ("score", best)),
+            )
         )
-        rows.append((signal["process"], _area(scores["score"]), best, _area(scores[best])))
-    header = ("signal", "AUC of the score", "best single variable", "its AUC")
+    header = ("signal", "AUC", "best var.", "its AUC", "difference", "eps_S(1e-3)", "its")
     show_table(f"Region {region}: power against held-out background", header, rows)
+    _summary_table(region, result.get("summary") or {})
+
+
+def _efficiency(found: Mapping[str, Any]) -> str:
+    if found["value"] is None:
+        return f"- (n_eff {found['n_eff_background']:.2g})"
+    return f"{found['value']:.2f} ± {found['error']:.2f}"
+
+
+def _summary_table(region: str, summary: Mapping[str, Any]) -> None:
+    """Means over all signals of every score, baseline and variable."""
+    rows = []
+    for name, entry in (summary.get("scores") or {}).items():
+        delta = entry.get("delta_auc")
+        points = (entry["eps_s"][point] for point in ("1e-2", "1e-3"))
+        rows.append(
+            (
+                name.replace("_", " ") if entry["role"] == "oracle" else name,
+                f"{delta['mean']:+.4f} ± {delta['error']:.4f}" if delta else "-",
+                f"{delta['worst']:+.4f} ± {delta['worst_error']:.4f}" if delta else "-",
+                *("-" if p["mean"] is None else f"{p['mean']:.3f} ± {p['error']:.3f}" for p in points),
+            )
+        )
+    if rows:
+        header = ("score", "dAUC to best var., mean", "worst", "eps_S(1e-2)", "eps_S(1e-3)")
+        show_table(f"Region {region}: means over {len(summary['signals'])} signals", header, rows)
 
 
 def source_table(table: "SourceTable") -> None:
