@@ -77,7 +77,8 @@ class Background:
     def supported(self) -> NDArray[np.bool_]:
         """Of `GRID`: from where on enough effective events are left to say what passes; shape (g,)."""
         few = np.flatnonzero((self.n_eff < MIN_EFFECTIVE) | (self._least > GRID))
-        return np.arange(len(GRID)) > few.max(initial=-1)
+        supported: NDArray[np.bool_] = np.arange(len(GRID)) > few.max(initial=-1)
+        return supported
 
     @property
     def shown(self) -> NDArray[np.bool_]:
