@@ -6,9 +6,9 @@ it adds to the mean squared error. Of a process it is the mean over its events. 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ from processors.split import SPLITS
 __all__ = ["explain"]
 
 Floats = NDArray[np.float64]
+
+_NO_POINTS: Final = Points(np.zeros((0, 0)), np.zeros(0), np.zeros(0, np.float32))
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def _measured(reader: ShardReader, model: AnomalyModel, encode: Encoder | None) 
                     sums[place] += residual_sums(values, events.weight[rows], test[rows])[-1]
             latent = encode(model.scaler.transform(features)) if encode else np.zeros((len(features), 0))
             parts.append(Points(latent, events.weight, score))
-    points = Points.join(parts) if parts else Points(np.zeros((0, 0)), np.zeros(0), np.zeros(0, np.float32))
+    points = Points.join(parts) if parts else _NO_POINTS
     return _Dataset(float(points.weight.sum()), len(points.weight), sums, points)
 
 
@@ -196,7 +198,9 @@ def _shares_and_latent(
             own = planes.setdefault(str(books[name]["group"]), [])
             if projection is not None:
                 own.append(projection(dataset.points))
-        found[name] = dataset
+        found[name] = replace(
+            dataset, points=_NO_POINTS
+        )  # a wide latent space of all signals would fill the memory
     projection = projection or _projection(background)
     latent = None
     if projection is not None:
