@@ -65,13 +65,16 @@ class Fit:
 
     @property
     def still_falling(self) -> bool:
-        """Whether as many epochs again, at the pace of the last one, would have left the mean predictor behind."""
+        """Whether as many epochs again would have left the mean predictor behind.
+
+        Each of them gains as much less than the one before as the last epoch did.
+        """
         if len(self.val_loss) < 2:
             return True  # one epoch tells nothing of the pace
-        gained = self.val_loss[-2] - self.val_loss[-1]
-        return not no_better_than_mean(
-            self.val_loss[-1] - gained * len(self.val_loss), self.val_mean_predictor
-        )
+        gains = np.maximum(-np.diff(self.val_loss[-3:]), 0.0)
+        pace = min(float(gains[-1] / gains[0]), 1.0) if gains[0] > 0 else 1.0
+        ahead = float(gains[-1]) * sum(pace**epoch for epoch in range(1, len(self.val_loss) + 1))
+        return not no_better_than_mean(self.val_loss[-1] - ahead, self.val_mean_predictor)
 
     def add(self, loss: float, val_loss: float, val_objective: float) -> bool:
         """One more epoch; whether it is the best."""

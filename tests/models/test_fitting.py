@@ -39,6 +39,13 @@ def test_an_error_that_has_settled_at_the_mean_has_collapsed(errors):
     )
 
 
+def test_the_min_max_preset_of_the_report_slows_down_above_the_mean():
+    """Its losses on the demo, in units of the mean predictor's: penalties hold it there, not lack of time."""
+    errors = (6.50, 5.11, 3.86, 2.86, 2.25, 1.88, 1.66, 1.51, 1.40, 1.32, 1.264, 1.221, 1.179, 1.153, 1.137)
+    assert collapse_remark(_card(*errors)).startswith("has collapsed:")
+    assert "not trained long enough" in collapse_remark(_card(*errors[:4]))
+
+
 def test_the_members_of_an_ensemble_are_asked_too():
     means = {"collapsed": True, "metrics": {"val_loss": 1.2}}
     assert "not trained long enough" in collapse_remark(means | {"members": [_card(2.0, 1.2)]})
