@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fileset.exceptions import FailureError, InputError
 from models.efficiency import EFFICIENCIES
-from models.power import MEMBER, Power
+from models.power import MEMBER, Power, spread_of
 from models.scored import ScoredEvents, read_scored, score_columns
 from processors.shards import read_manifest
 
@@ -164,7 +164,7 @@ def against_best(
         result["auc"] = {
             "variable": rival,
             "difference": float(powers[score].auc - powers[rival].auc),
-            "error": _std(spreads[score].auc - spreads[rival].auc),
+            "error": spread_of(spreads[score].auc - spreads[rival].auc),
         }
     for key, name in best["eps_s"].items():
         own = entries[score]["eps_s"][key]["value"]
@@ -173,7 +173,7 @@ def against_best(
         else:
             ratio = _ratio(spreads[score].at(key), spreads[name].at(key))
             value = float(powers[score].at(key) / powers[name].at(key))
-            result["eps_s"][key] = {"variable": name, "ratio": value, "error": _std(ratio)}
+            result["eps_s"][key] = {"variable": name, "ratio": value, "error": spread_of(ratio)}
     return result
 
 
@@ -181,12 +181,6 @@ def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np
     """Ratio in each replica; nan where it has none."""
     usable = below > 0
     return np.where(usable, above / np.where(usable, below, 1.0), np.nan)
-
-
-def _std(values: NDArray[np.float64]) -> float:
-    """Standard deviation over replicas; those without a value do not count."""
-    known = values[np.isfinite(values)]
-    return float(known.std()) if len(known) else 0.0
 
 
 def summary_of(contestants: Sequence[Contestant], signals: Mapping[str, Measured]) -> dict[str, Any]:
@@ -234,14 +228,17 @@ def _means(
         spread.append(spreads[mine].auc)
         rival.append(powers[other].auc if other else np.nan)
         rival_spread.append(spreads[other].auc if other else np.full_like(spreads[mine].auc, np.nan))
-    result: dict[str, Any] = {"auc": {"mean": float(np.mean(own)), "error": _std(np.mean(spread, axis=0))}}
+    result: dict[str, Any] = {
+        "auc": {"mean": float(np.mean(own)), "error": spread_of(np.mean(spread, axis=0))}
+    }
     if np.isfinite(rival).all():
         result["delta_auc"] = _differences(
             list(signals), np.subtract(own, rival), np.subtract(spread, rival_spread)
         )
     result["eps_s"] = {key: _efficiencies(contestant, key, signals, best) for key in EFFICIENCIES}
     if contestant and contestant.members:
-        result["seeds"] = _over_seeds(contestant, signals, np.array(rival))
+        supported = [key for key, found in result["eps_s"].items() if found["mean"] is not None]
+        result["seeds"] = _over_seeds(contestant, signals, np.array(rival), supported)
     return result
 
 
@@ -252,9 +249,9 @@ def _differences(
     worst = int(np.argmin(value))
     return {
         "mean": float(value.mean()),
-        "error": _std(spread.mean(axis=0)),
+        "error": spread_of(spread.mean(axis=0)),
         "worst": float(value[worst]),
-        "worst_error": _std(spread[worst]),
+        "worst_error": spread_of(spread[worst]),
         "worst_signal": names[worst],
     }
 
@@ -276,24 +273,27 @@ def _efficiencies(
         if other is not None:
             rival.append(float(powers[other].at(key)))
             rival_spread.append(spreads[other].at(key))
-    result = nothing | {"mean": float(np.mean(own)), "error": _std(np.mean(spread, axis=0))}
+    result = nothing | {"mean": float(np.mean(own)), "error": spread_of(np.mean(spread, axis=0))}
     if len(rival) < len(own) or not np.mean(rival) > 0:
         return result
     of_means = _ratio(np.mean(spread, axis=0), np.mean(rival_spread, axis=0))
-    result |= {"ratio": float(np.mean(own) / np.mean(rival)), "ratio_error": _std(of_means)}
+    result |= {"ratio": float(np.mean(own) / np.mean(rival)), "ratio_error": spread_of(of_means)}
     if min(rival) > 0:
         each = _ratio(np.array(spread), np.array(rival_spread))
         result |= {
             "mean_ratio": float(np.mean(np.divide(own, rival))),
-            "mean_ratio_error": _std(each.mean(axis=0)),
+            "mean_ratio_error": spread_of(each.mean(axis=0)),
         }
     return result
 
 
 def _over_seeds(
-    contestant: Contestant, signals: Mapping[str, Measured], rival: NDArray[np.float64]
+    contestant: Contestant,
+    signals: Mapping[str, Measured],
+    rival: NDArray[np.float64],
+    supported: Sequence[str],
 ) -> dict[str, Any] | None:
-    """The means of each network of an ensemble by itself."""
+    """The means of each network of an ensemble by itself; efficiencies where those of the ensemble are supported."""
     found = [seeds[contestant.name] for _, _, _, seeds in signals.values()]
     powers = [[power for power in row if power is not None] for row in found]
     if any(len(row) < len(contestant.members) for row in powers):
@@ -305,6 +305,8 @@ def _over_seeds(
         "delta_auc_worst": delta.min(axis=0).tolist(),
         "eps_s": {
             key: np.mean([[float(power.at(key)) for power in row] for row in powers], axis=0).tolist()
+            if key in supported
+            else None
             for key in EFFICIENCIES
         },
     }

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from models.efficiency import EFFICIENCIES, MIN_EFFECTIVE, UpperTail, effective_events
 from models.scored import ScoredEvents
 
-__all__ = ["GRID", "MEMBER", "Background", "Power", "entry_of", "heaviest_of", "seeds_of"]
+__all__ = ["GRID", "MEMBER", "Background", "Power", "entry_of", "heaviest_of", "seeds_of", "spread_of"]
 
 GRID: NDArray[np.float64] = np.unique(
     np.concatenate([10.0 ** (np.arange(-80, 1) / 16), np.linspace(0.05, 0.95, 19)])
@@ -104,6 +104,15 @@ class Background:
         return Power(area, (low + parts * (high - low)) / total)
 
 
+def spread_of(values: NDArray[np.float64]) -> float:
+    """Standard deviation over replicas; those without a value do not count, and rounding is none."""
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return 0.0
+    spread = float(known.std())
+    return spread if spread > 1e-12 * float(np.abs(known).max()) else 0.0
+
+
 def heaviest_of(background: ScoredEvents) -> float:
     """Weight of a typical event, Σw²/Σw, of the dataset in which it is largest."""
     index, weight, n = background.strata.index, background.weight, len(background.rows)
@@ -143,10 +152,10 @@ def entry_of(
             "roc": {"eps_b": [], "eps_s": [], "error": []},
         }
     shown = background.shown
-    errors = np.nanstd(spread.eps_s, axis=1)
+    errors = np.array([spread_of(row) for row in spread.eps_s])
     return {
         "auc": float(power.auc),
-        "auc_error": float(np.nanstd(spread.auc)),
+        "auc_error": spread_of(spread.auc),
         "eps_s": {
             key: _efficiency(float(power.at(key)), float(errors[place]), behind[key])
             for key, place in _PLACES.items()
@@ -183,7 +192,7 @@ def _improvement(power: Power, spread: Power, background: Background) -> dict[st
     best = places[int(np.argmax(power.eps_s[places] / np.sqrt(GRID[places])))]
     return {
         "value": float(power.improvement(background.supported)),
-        "error": float(np.nanstd(spread.improvement(background.supported))),
+        "error": spread_of(spread.improvement(background.supported)),
         "eps_b": float(GRID[best]),
         "n_eff_background": float(background.n_eff[best]),
         "least_n_eff": MIN_EFFECTIVE,

@@ -124,7 +124,7 @@ def _goal_table(region: str, summary: Mapping[str, Any], names: Mapping[str, str
         )
         seeds = entry.get("seeds")
         row.append(_span(seeds["delta_auc_worst"]) if seeds else Cell("", None))
-        row.append(_span(seeds["eps_s"]["1e-3"]) if seeds else Cell("", None))
+        row.append(_span(seeds["eps_s"]["1e-3"] or []) if seeds else Cell("", None))
         rows.append(row)
     return Table(
         name=f"{region}_scoreboard",
@@ -249,7 +249,9 @@ def _number(
 ) -> Cell:
     """A number with its error; a dash with the reason where there is none."""
     if value is None:
-        reason = f" <small>{escape(why)}</small>" if why else ""
+        number, _, _ = why.partition(" effective")
+        brief = f"n<sub>eff</sub> {escape(number)}" if number != why else escape(why)
+        reason = f' <small title="{escape(why)}">{brief}</small>' if why else ""
         return Cell(f"{_DASH}{reason}", None)
     text = measurement(value, error)
     return Cell(("+" if sign and value > 0 else "") + text + after, value, error)
