@@ -36,7 +36,7 @@ types: setup-test
 
 unit: setup-test
 	$(BIN)/pytest -n 2 --dist loadgroup
-	KERAS_BACKEND=jax $(BIN)/pytest -n 2 --dist loadgroup tests/models/test_autoencoder.py tests/models/test_scores.py tests/models/test_checkpoints.py
+	KERAS_BACKEND=jax $(BIN)/pytest -n 2 --dist loadgroup -m "not neutral" tests/models
 
 docs: setup-test
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs output/docs

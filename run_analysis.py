@@ -6,12 +6,13 @@
     validate   does simulation look like data: Z peak, b-tagging, leptons, jets
     select     events -> shards, histograms and cutflow
     compare    shards -> data against simulation, and which inputs may be trained on
-    train      shards -> a model of the Standard Model
+    train      shards -> a model of the Standard Model, and baselines without a network
     tune       shards -> the best of many models
     score      shards and model -> a score for every event
-    evaluate   scores -> what each signal's power is, beside single variables
+    evaluate   scores -> each signal's power beside baselines; significance, false alarms, sculpting, reasons
+    robustness what the score notices, and how it depends on what was learnt
     report     everything -> one page to look at
-    run        all of these but simulate, validate and tune
+    run        all of these but simulate, validate, tune and robustness
     config     show or write the configuration
 
 Exit status: 0 done, 1 failed, 2 the input is wrong.
@@ -32,7 +33,7 @@ from fileset.exceptions import FailureError, InputError
 from fileset.settings import FilesetSettings
 from report.analysis import Analysis
 from report.command_line import Verbs, taking_flags
-from report.flags import SEARCH_FLAGS, SIMULATION_FLAGS, VALIDATION_FLAGS
+from report.flags import ROBUSTNESS_FLAGS, SEARCH_FLAGS, SIMULATION_FLAGS, VALIDATION_FLAGS
 
 if TYPE_CHECKING:
     from processors.workers import Workers
@@ -256,6 +257,7 @@ def _train(analysis: Analysis, workers: "Workers") -> None:
     from models.fitting import collapse_remark  # noqa: PLC0415
     from models.training import train  # noqa: PLC0415
     from report import terminal  # noqa: PLC0415
+    from report.studies import baselines_of  # noqa: PLC0415
 
     for name in analysis.regions:
         with terminal.progress_bar(f"training {name}") as tick:
@@ -270,6 +272,7 @@ def _train(analysis: Analysis, workers: "Workers") -> None:
             )
         if remark := collapse_remark(read_card(bundle)):
             click.secho(f"{bundle} {remark}", fg="yellow")
+        baselines_of(analysis, name)
 
 
 def _tune(analysis: Analysis, workers: "Workers") -> None:
@@ -333,9 +336,11 @@ def _bundles(analysis: Analysis) -> dict[str, tuple[Path, dict[str, Any]]]:
 
 
 def _score(analysis: Analysis, workers: "Workers") -> None:
-    from processors.files import read_json  # noqa: PLC0415 - --help must be quick
+    from models.bundle import read_card  # noqa: PLC0415 - --help must be quick
+    from processors.files import read_json  # noqa: PLC0415
     from processors.stages.results import assemble  # noqa: PLC0415
     from processors.stages.score import score_region  # noqa: PLC0415
+    from report.studies import baselines_of  # noqa: PLC0415
 
     bundles = _bundles(analysis)
     if analysis.scoring.bundle is not None:
@@ -345,18 +350,19 @@ def _score(analysis: Analysis, workers: "Workers") -> None:
             assemble(analysis.output, list(read_json(selection)["regions"]))
         return
     _look_first(analysis, workers, scoring=True)
-    for name, (bundle, card) in bundles.items():
-        score_region(
-            name=name,
-            region=analysis.region(name),
-            model=bundle,
-            model_name=str(card["name"]),
-            loader="models.bundle:load_model",
-            seed=analysis.seed,
-            workers=workers,
-            output=analysis.output,
-            friends=analysis.scoring.friends,
-        )
+    for name, (bundle, _) in bundles.items():
+        for path, card in ((path, read_card(path)) for path in (bundle, *baselines_of(analysis, name))):
+            score_region(
+                name=name,
+                region=analysis.region(name),
+                model=path,
+                model_name=str(card["name"]),
+                loader="models.bundle:load_model",
+                seed=analysis.seed,
+                workers=workers,
+                output=analysis.output,
+                friends=analysis.scoring.friends and path == bundle,
+            )
     assemble(analysis.output, analysis.regions)
 
 
@@ -392,13 +398,21 @@ def _evaluate(analysis: Analysis, workers: "Workers") -> None:
     from models.workspace import histfactory_workspace  # noqa: PLC0415
     from processors.files import write_json  # noqa: PLC0415
     from processors.histograms import left_for_search, load_histograms  # noqa: PLC0415
-    from processors.stages.results import current_scores  # noqa: PLC0415
+    from processors.stages.results import current_scores, other_scores  # noqa: PLC0415
+    from report import terminal  # noqa: PLC0415
+    from report.studies import write_studies  # noqa: PLC0415
 
-    regions = {}
-    for name, (_, card) in _bundles(analysis).items():
+    regions, bundles = {}, _bundles(analysis)
+    for name, (_, card) in bundles.items():
         datasets = current_scores(analysis.output, name, card)["datasets"]
         scores = analysis.output / "scores" / name / card["name"]
-        regions[name] = evaluate(scores / "manifest.json", card=card)
+        regions[name] = evaluate(
+            scores / "manifest.json",
+            card=card,
+            others=other_scores(analysis.output, name, str(card["name"])),
+            shards=analysis.output / "shards" / name / "manifest.json",
+            settings=analysis.evaluation,
+        )
         workspace = histfactory_workspace(
             load_histograms(scores / "histograms.json")[f"{name}/score/{card['name']}"],
             datasets,
@@ -408,31 +422,15 @@ def _evaluate(analysis: Analysis, workers: "Workers") -> None:
         )
         if workspace is not None:
             write_json(analysis.output / "workspaces" / f"{name}.json", workspace)
-        _show_power(name, regions[name], datasets)
+        terminal.show_power(name, regions[name], datasets)
     write_json(analysis.output / "evaluate.json", {"format": 1, "regions": regions})
+    write_studies(analysis, bundles)
 
 
-def _show_power(region: str, result: dict[str, Any], datasets: dict[str, Any]) -> None:
-    from models.fitting import collapse_remark  # noqa: PLC0415 - --help must be quick
-    from report import terminal  # noqa: PLC0415
-    from report.sources import source_table  # noqa: PLC0415
-    from report.style import SOURCES  # noqa: PLC0415
+def _robustness(analysis: Analysis, workers: "Workers") -> None:
+    from report.studies import write_robustness  # noqa: PLC0415 - --help must be quick
 
-    if not result["signals"]:
-        _say(f"Region {region}: the fileset has no signal samples, so there is no power to tell")
-        return
-    terminal.power_table(region, result)
-    if remark := collapse_remark(result["model"]["card"]):
-        click.secho(f"model {result['model']['name']} {remark}", fg="yellow")
-    background = [book for book in datasets.values() if book["kind"] == "background"]
-    table = source_table(
-        region,
-        result,
-        events=SOURCES.get(background[0]["sample"], background[0]["sample"]),
-        background_sumw=sum(book["sumw"] * book["scale"] for book in background),
-    )
-    if table is not None:
-        terminal.source_table(table)
+    write_robustness(analysis, _bundles(analysis))
 
 
 def _report(analysis: Analysis, workers: "Workers") -> None:
@@ -532,6 +530,12 @@ main.command(
     help="Search for better training settings with Hyperband, and train the best.\n\n"
     "Example: run_analysis.py tune --region 2L --space wide --executor dask --output output/demo",
 )(taking_flags(partial(_stage, "tune", stages={"tune": ("", _tune)}), SEARCH_FLAGS))
+
+main.command(
+    "robustness",
+    help="Test what the score notices: harder leptons, noise, trainings without a process or on little data.\n\n"
+    "Example: run_analysis.py robustness --region 2L --epochs 10 --output output/demo",
+)(taking_flags(partial(_stage, "robustness", stages={"robustness": ("", _robustness)}), ROBUSTNESS_FLAGS))
 
 main.command(
     "simulate",

@@ -18,6 +18,18 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
     "default": {},
     # One-sided inputs of the study on simulated events: new heavy physics lives in upper tails.
     "upper-tail": {"scaler": "upper-tail"},
+    # The recipe of docs/anomaly-search.md. Background lies along one line, how hard an event is; the score is how far an
+    # event is from it. With one number in between and few weights, seeds agree on which events are far.
+    "hardness": {
+        "scaler": "upper-tail",
+        "encoder": (8, 1),
+        "encoder_activations": ("tanh", "linear"),
+        "decoder": (8,),
+        "decoder_activations": ("tanh", "linear"),
+        "batch_size": 2048,
+        "epochs": 30,
+        "members": 5,
+    },
     "report-minmax": {
         **_REPORT,
         "scaler": "minmax",
@@ -129,6 +141,7 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
 PRESET_FEATURES: Final[dict[str, FeatureSet]] = {
     "default": "table",
     "upper-tail": "table",
+    "hardness": "kinematics",
     "report-minmax": "table",
     "report-unstacked": "table",
     "report-reduced": "reduced",

@@ -75,9 +75,12 @@ def baseline_names(n_leptons: int) -> tuple[str, ...]:
 
 
 def kinematic_names(n_leptons: int) -> tuple[str, ...]:
-    """The energies and masses of an event of which none is a sum of others [GeV]: what new heavy physics enlarges."""
-    leptons = tuple(f"lep{i}_pt" for i in range(1, n_leptons + 1))
-    return ("ht", *leptons, "mll", *(("mlll",) if n_leptons == 3 else ()), "met_et", "mt2")
+    """How hard an event is, one column for each way: jets, leptons, their mass, what is not seen, how many jets.
+
+    None is a sum of others, so that none counts twice; [GeV] but for the number of jets.
+    """
+    mass = "mlll" if n_leptons == 3 else "mll"
+    return ("ht", "lep1_pt", mass, "met_et", "mt2", "njet20")
 
 
 def feature_table(events: SelectedEvents) -> dict[str, NDArray[np.float32]]:

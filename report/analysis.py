@@ -6,6 +6,7 @@ It stands in the last room because only from here every other can be seen; nothi
 import difflib
 import re
 from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 
 from pydantic import Field, field_validator
 
@@ -13,7 +14,17 @@ from fileset.exceptions import InputError
 from fileset.settings import FilesetSettings, Settings
 from fileset.simulation.settings import SimulationSettings
 from models.presets import PRESET_FEATURES, FeatureSet
-from models.settings import SearchSettings, TrainingSettings
+from models.settings import (
+    AlarmSettings,
+    BaselineSettings,
+    EvaluationSettings,
+    ExplanationSettings,
+    RobustnessSettings,
+    SculptingSettings,
+    SearchSettings,
+    SignificanceSettings,
+    TrainingSettings,
+)
 from processors.settings import (
     REGIONS,
     ComparisonSettings,
@@ -25,7 +36,9 @@ from processors.settings import (
 )
 from report.settings import ReportSettings
 
-__all__ = ["Analysis"]
+__all__ = ["Analysis", "StudyName"]
+
+StudyName: TypeAlias = Literal["significance", "alarms", "sculpting", "explanation"]
 
 
 class Analysis(Settings):
@@ -67,10 +80,32 @@ class Analysis(Settings):
     training: TrainingSettings = Field(
         default_factory=TrainingSettings, description="the network and its training"
     )
+    baselines: BaselineSettings = Field(
+        default=BaselineSettings(), description="scores without a network that every model is compared with"
+    )
     search: SearchSettings = Field(
         default=SearchSettings(), description="how `tune` searches for better settings"
     )
     scoring: ScoringSettings = Field(default=ScoringSettings(), description="the scores of events")
+    evaluation: EvaluationSettings = Field(
+        default=EvaluationSettings(), description="power for each signal, and its errors"
+    )
+    studies: tuple[StudyName, ...] = Field(
+        default=get_args(StudyName), description="what `evaluate` works out beside the power for each signal"
+    )
+    significance: SignificanceSettings = Field(
+        default=SignificanceSettings(), description="what expected significances and limits assume"
+    )
+    alarms: AlarmSettings = Field(default=AlarmSettings(), description="how false alarms are counted")
+    sculpting: SculptingSettings = Field(
+        default=SculptingSettings(), description="what a cut does to the masses of background"
+    )
+    explanation: ExplanationSettings = Field(
+        default=ExplanationSettings(), description="what makes events anomalous"
+    )
+    robustness: RobustnessSettings = Field(
+        default=RobustnessSettings(), description="what the score notices; the verb `robustness` tests it"
+    )
     report: ReportSettings = Field(default=ReportSettings(), description="the page")
 
     @field_validator("regions")

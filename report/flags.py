@@ -5,10 +5,11 @@ from typing import Any, TypeAlias, get_args
 
 import click
 
+from fileset.simulation.samples import SampleName
 from models.presets import PRESETS, FeatureSet
-from models.settings import SpaceName
+from models.settings import RobustnessTest, SpaceName
 
-__all__ = ["FLAGS", "SEARCH_FLAGS", "SIMULATION_FLAGS", "VALIDATION_FLAGS", "Flags"]
+__all__ = ["FLAGS", "ROBUSTNESS_FLAGS", "SEARCH_FLAGS", "SIMULATION_FLAGS", "VALIDATION_FLAGS", "Flags"]
 
 Flags: TypeAlias = dict[str, tuple[str, dict[str, Any]]]
 
@@ -30,6 +31,7 @@ FLAGS: Flags = {
         {"type": click.Choice(get_args(FeatureSet)), "help": "what the model sees [as the preset]"},
     ),
     "--preset": ("training.preset", {"metavar": "NAME", "help": f"experiment: {', '.join(PRESETS)}"}),
+    "--members": ("training.members", {"type": int, "help": "networks that are trained and averaged [1]"}),
     "--model": ("model", {"metavar": "NAME", "help": "name of the model [PRESET-FEATURES]"}),
     "--bundle": (
         "scoring.bundle",
@@ -97,8 +99,26 @@ SEARCH_FLAGS: Flags = {
     **FLAGS,
 }
 
+# The same for robustness.
+ROBUSTNESS_FLAGS: Flags = {
+    "--test": (
+        "robustness.tests",
+        {
+            "type": click.Choice(get_args(RobustnessTest)),
+            "multiple": True,
+            "help": "which test (repeat) [all]",
+        },
+    ),
+    "--epochs": ("robustness.epochs", {"type": int, "help": "of each new training at most [10]"}),
+    **FLAGS,
+}
+
 # The same for simulate, which reads no events.
 SIMULATION_FLAGS: Flags = {
+    "--sample": (
+        "simulation.sample",
+        {"type": click.Choice(get_args(SampleName)), "help": "which sample [demo]"},
+    ),
     "--process": ("simulation.processes", {"multiple": True, "help": "process to simulate (repeat) [all]"}),
     "--skim": ("simulation.skims", {"multiple": True, "help": "2lep or 3lep (repeat) [both]"}),
     "--events": (

@@ -2,12 +2,12 @@
 
 import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import hist
 import jinja2
@@ -17,7 +17,9 @@ from models.fitting import collapse_remark
 from processors.cells import cell_label, load_cells
 from processors.histograms import left_for_search, load_histograms, nominal
 from processors.shards import read_event
+from report.alarms import alarms_section
 from report.blinding import blinding_text, without_data
+from report.explanation import explanation_section
 from report.gallery import (
     Event,
     Region,
@@ -35,9 +37,14 @@ from report.mathtext import to_html, to_plain
 from report.numbers import count, duration, significant
 from report.pictures import Drawing, render
 from report.processes import processes_of
+from report.robustness import robustness_section
+from report.score_agreement import score_agreement_section
+from report.scoreboard import scoreboard_section
+from report.sculpting import sculpting_section
 from report.search import search_table
-from report.sections import Section, sections_of
+from report.sections import Section
 from report.settings import ReportSettings
+from report.significance import significance_section
 from report.sources import source_table
 from report.style import Sample, luminosity_label, source_label
 from report.tables import (
@@ -55,6 +62,17 @@ from report.tables import (
 __all__ = ["write_page"]
 
 logger = logging.getLogger(__name__)
+
+# Topics of a section each, in the order of the page; of a stage that has not run there is none.
+_TOPICS: Final[tuple[Callable[[Path, Region], Section | None], ...]] = (
+    score_agreement_section,
+    scoreboard_section,
+    significance_section,
+    alarms_section,
+    sculpting_section,
+    explanation_section,
+    robustness_section,
+)
 
 
 @dataclass(frozen=True)
@@ -421,7 +439,7 @@ def write_page(output: Path, *, settings: ReportSettings | None = None, processe
             region,
             list(selection["regions"][region.name]["cuts"]),
             {} if region.sample.blinded else agreement.get(region.name) or {},
-            sections_of(output, region),
+            [section for make in _TOPICS if (section := make(output, region)) is not None],
         )
         for region in regions
     ]

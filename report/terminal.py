@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import click
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -303,6 +304,29 @@ def _summary_table(region: str, summary: Mapping[str, Any]) -> None:
     if rows:
         header = ("score", "dAUC to best var., mean", "worst", "eps_S(1e-2)", "eps_S(1e-3)")
         show_table(f"Region {region}: means over {len(summary['signals'])} signals", header, rows)
+
+
+def show_power(region: str, result: dict[str, Any], datasets: dict[str, Any]) -> None:
+    """A region's power for each signal, and in the form of a source where the model is one of theirs."""
+    from models.fitting import collapse_remark  # noqa: PLC0415 - --help must be quick
+    from report.sources import source_table as in_the_sources_form  # noqa: PLC0415
+    from report.style import SOURCES  # noqa: PLC0415
+
+    if not result["signals"]:
+        click.echo(f"Region {region}: the fileset has no signal samples, so there is no power to tell")
+        return
+    power_table(region, result)
+    if remark := collapse_remark(result["model"]["card"]):
+        click.secho(f"model {result['model']['name']} {remark}", fg="yellow")
+    background = [book for book in datasets.values() if book["kind"] == "background"]
+    table = in_the_sources_form(
+        region,
+        result,
+        events=SOURCES.get(background[0]["sample"], background[0]["sample"]),
+        background_sumw=sum(book["sumw"] * book["scale"] for book in background),
+    )
+    if table is not None:
+        source_table(table)
 
 
 def source_table(table: "SourceTable") -> None:

@@ -12,11 +12,13 @@ from processors.files import read_json, write_json
 from processors.histograms import load_histograms, save_histograms, save_root
 from processors.shards import read_manifest, remove_strays
 
-__all__ = ["assemble", "current_scores", "write_results"]
+__all__ = ["assemble", "current_scores", "other_scores", "write_results"]
 
 # What of a dataset's book must agree where events were scored without the shards; sums to rounding.
 _SAME = ("kind", "group", "rows", "scale")
 _SAME_SUMS = ("sumw", "sumw2")
+# What two manifests of scores agree in that are of the same events, held out alike.
+_SAME_EVENTS = ("scored_shards", "seed", "fractions")
 
 
 def write_results(directory: Path, manifest: dict[str, Any], histograms: Mapping[str, hist.Hist]) -> None:
@@ -79,6 +81,23 @@ def current_scores(output: Path, region: str, card: Mapping[str, Any]) -> dict[s
         message = f"the scores in {path.parent} are of shards that are no more: run score again"
         raise InputError(message)
     return scores
+
+
+def other_scores(output: Path, region: str, model: str) -> list[Path]:
+    """Manifests of the scores that other models, baselines among them, gave to the events that a model has scored.
+
+    Args:
+        output: directory of the whole analysis.
+        region: its name.
+        model: name of the one.
+    """
+    scored = output / "scores" / region
+    own = read_json(scored / model / "manifest.json")
+    return [
+        path
+        for path in sorted(scored.glob("*/manifest.json"))
+        if path.parent.name != model and all(read_json(path).get(key) == own.get(key) for key in _SAME_EVENTS)
+    ]
 
 
 def _of_these_events(scores: Mapping[str, Any], shards: Mapping[str, Any]) -> bool:

@@ -118,6 +118,7 @@ def score_region(
         "scored_shards": manifest["config_hash"],
         "config_hash": fingerprint(hashes),
         "seed": seed,
+        "fractions": list(scoring.fractions),
         "shards": [
             {**receipts[chunk]["shard"], "dataset": receipts[chunk]["dataset"]} for chunk in sorted(receipts)
         ],
@@ -235,6 +236,7 @@ def _manifest_of_files(
         role=card.get("role", "model"),
         scored_shards=None,
         seed=scoring.seed,
+        fractions=list(scoring.fractions),
     )
 
 

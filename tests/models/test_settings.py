@@ -10,7 +10,7 @@ from processors.split import SPLIT_FRACTIONS
 def test_every_preset_is_valid_survives_json_and_knows_its_features(preset):
     settings = TrainingSettings(preset=preset)
     assert TrainingSettings.model_validate_json(settings.model_dump_json()) == settings
-    assert PRESET_FEATURES[preset] in {"table", "reduced", "rmm"}
+    assert PRESET_FEATURES[preset] in {"table", "reduced", "kinematics", "rmm"}
 
 
 def test_what_is_given_wins_over_the_preset():

@@ -423,9 +423,9 @@ def test_no_selected_event_gives_empty_columns_of_every_name(
     assert matrix.shape == (0, 12, 12)
 
 
-@pytest.mark.parametrize(("n_leptons", "names"), [(2, 6), (3, 8)])
-def test_kinematics_are_columns_of_which_none_is_a_sum_of_others(n_leptons, names):
+@pytest.mark.parametrize("n_leptons", [2, 3])
+def test_kinematics_are_columns_of_which_none_is_a_sum_of_others(n_leptons):
     kinematics = kinematic_names(n_leptons)
-    assert len(set(kinematics)) == len(kinematics) == names
+    assert len(set(kinematics)) == len(kinematics) == 6
     assert set(kinematics) <= {*table_names(n_leptons), *baseline_names(n_leptons)}
     assert not {"st", "meff"} & set(kinematics)

@@ -1,0 +1,151 @@
+"""What `evaluate` works out of a model's scores beside its power: a table of studies, each with its document.
+
+It stands in the last room because each takes a part of the configuration of the whole analysis.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from processors.files import write_json
+from report.analysis import Analysis, StudyName
+from report.terminal import progress_bar
+
+__all__ = ["baselines_of", "write_robustness", "write_studies"]
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """One region whose events a model has scored."""
+
+    analysis: Analysis
+    region: str
+    bundle: Path
+    card: dict[str, Any]
+
+    @property
+    def scores(self) -> Path:
+        return self.analysis.output / "scores" / self.region / str(self.card["name"]) / "manifest.json"
+
+    @property
+    def shards(self) -> Path:
+        return self.analysis.output / "shards" / self.region / "manifest.json"
+
+    @property
+    def blinded(self) -> bool:
+        """Whether all data or those with a high score are hidden."""
+        report = self.analysis.report
+        return report.blinds(self.region) or report.score_limit is not None
+
+
+def _significance(scored: _Scored) -> dict[str, Any]:
+    from models.significance import significance  # noqa: PLC0415 - imports pyhf
+
+    return significance(scored.scores, settings=scored.analysis.significance, card=scored.card)
+
+
+def _alarms(scored: _Scored) -> dict[str, Any]:
+    from models.pseudo_experiments import pseudo_experiments  # noqa: PLC0415 - imports SciPy
+
+    verdict = scored.analysis.output / "alarms" / f"{scored.region}_verdict.json"
+    return pseudo_experiments(
+        scored.scores,
+        settings=scored.analysis.alarms,
+        seed=scored.analysis.seed,
+        record=lambda found: write_json(verdict, found),
+    )
+
+
+def _sculpting(scored: _Scored) -> dict[str, Any]:
+    from models.sculpting import sculpting  # noqa: PLC0415 - imports coffea and pyBumpHunter
+
+    return sculpting(
+        scored.scores,
+        scored.shards,
+        settings=scored.analysis.sculpting,
+        seed=scored.analysis.seed,
+        blinded=scored.blinded,
+        card=scored.card,
+        maps=scored.analysis.output / "decorrelation" / f"{scored.region}.json",
+    )
+
+
+def _explanation(scored: _Scored) -> dict[str, Any]:
+    from models.explanation import explain  # noqa: PLC0415 - imports Keras
+
+    report = scored.analysis.report
+    return explain(
+        scored.scores,
+        scored.shards,
+        scored.bundle,
+        settings=scored.analysis.explanation,
+        blinded=report.blinds(scored.region),
+        score_limit=report.score_limit,
+        jets=scored.analysis.region(scored.region).jets,
+    )
+
+
+_STUDIES: Final[dict[StudyName, Callable[[_Scored], dict[str, Any]]]] = {
+    "significance": _significance,
+    "alarms": _alarms,
+    "sculpting": _sculpting,
+    "explanation": _explanation,
+}
+
+
+def baselines_of(analysis: Analysis, region: str) -> list[Path]:
+    """Bundles of the scores without a network that a region's model is compared with, fitted where they are not yet."""
+    from models.baselines import fit_baselines  # noqa: PLC0415 - imports scikit-learn
+
+    return fit_baselines(
+        analysis.output / "shards" / region / "manifest.json",
+        features=analysis.feature_set,
+        settings=analysis.baselines,
+        seed=analysis.seed,
+        output=analysis.output,
+        training=analysis.training,
+    )
+
+
+def write_studies(analysis: Analysis, bundles: dict[str, tuple[Path, dict[str, Any]]]) -> None:
+    """Writes OUTPUT/<study>.json for each study that is wanted; one that is not leaves none.
+
+    Args:
+        analysis: the configuration.
+        bundles: region -> bundle of the model that has scored its events, and its card.
+    """
+    for study, work in _STUDIES.items():
+        document = analysis.output / f"{study}.json"
+        if study not in analysis.studies:
+            document.unlink(missing_ok=True)
+            continue
+        regions = {}
+        for number, (name, (bundle, card)) in enumerate(bundles.items()):
+            with progress_bar(study) as tick:
+                tick(number, len(bundles), name)
+                regions[name] = work(_Scored(analysis, name, bundle, card))
+                tick(number + 1, len(bundles), name)
+        write_json(document, {"format": 1, "regions": regions})
+
+
+def write_robustness(analysis: Analysis, bundles: dict[str, tuple[Path, dict[str, Any]]]) -> None:
+    """Writes OUTPUT/robustness.json: tests with changed events and with new trainings; arguments as above."""
+    from models.robustness import robustness  # noqa: PLC0415 - imports Keras
+
+    regions = {}
+    for name, (bundle, _) in bundles.items():
+        with progress_bar(f"robustness {name}") as tick:
+            regions[name] = robustness(
+                analysis.output / "shards" / name / "manifest.json",
+                bundle,
+                features=analysis.feature_set,
+                training=analysis.training,
+                settings=analysis.robustness,
+                region=analysis.region(name),
+                rmm=analysis.rmm,
+                seed=analysis.seed,
+                output=analysis.output,
+                progress=tick,
+            )
+    write_json(analysis.output / "robustness.json", {"format": 1, "regions": regions})
