@@ -18,8 +18,8 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
     "default": {},
     # One-sided inputs of the study on simulated events: new heavy physics lives in upper tails.
     "upper-tail": {"scaler": "upper-tail"},
-    # The recipe of docs/anomaly-search.md. Background lies along one line, how hard an event is; the score is how far an
-    # event is from it. With one number in between and few weights, seeds agree on which events are far.
+    # The recipe of docs/anomaly-search.md: background lies along one line, how hard an event is, and the score is how
+    # far an event is from it. With one number in between and few weights, seeds agree on which events are far.
     "hardness": {
         "scaler": "upper-tail",
         "encoder": (8, 1),
