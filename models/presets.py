@@ -18,17 +18,18 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
     "default": {},
     # One-sided inputs of the study on simulated events: new heavy physics lives in upper tails.
     "upper-tail": {"scaler": "upper-tail"},
-    # The recipe of docs/anomaly-search.md: background lies along one line, how hard an event is, and the score is how
-    # far an event is from it. With one number in between and few weights, seeds agree on which events are far.
+    # The recipe of docs/anomaly-search.md. Background lies along one line, how hard an event is: the score is how far
+    # from it and how far along it an event is. With one number in between and few weights, seeds agree on both.
     "hardness": {
         "scaler": "upper-tail",
-        "encoder": (8, 1),
-        "encoder_activations": ("tanh", "linear"),
-        "decoder": (8,),
+        "encoder": (4, 1),
+        "encoder_activations": ("tanh", "tanh"),
+        "decoder": (4,),
         "decoder_activations": ("tanh", "linear"),
         "batch_size": 2048,
         "epochs": 30,
         "members": 5,
+        "score": "distance",
     },
     "report-minmax": {
         **_REPORT,

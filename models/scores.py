@@ -41,6 +41,7 @@ class _Event(NamedTuple):
     outputs: Tensor  # (n, k), of a VAE (n, draws, k + 1) with the divergence in the last column
     latent_mean: Tensor | None  # (n, d)
     beta: float
+    size: Tensor  # (n,), mean square of the inputs
 
 
 def _mean_absolute_error(event: _Event) -> Tensor:
@@ -54,6 +55,8 @@ def _mean_absolute_error(event: _Event) -> Tensor:
 _SCORES: Final[dict[ScoreName, Callable[[_Event], Tensor]]] = {
     "mse": lambda event: reconstruction_error(event.inputs, event.outputs),
     "mae": _mean_absolute_error,
+    # Half the square, as the divergence of eq. 1.8 has of the latent mean: far along what background does counts too.
+    "distance": lambda event: reconstruction_error(event.inputs, event.outputs) + event.size / 2,
     "elbo": lambda event: negative_elbo(event.beta)(event.inputs, event.outputs),
     "kl": lambda event: event.outputs[:, 0, -1],
     "mu2": lambda event: ops.sum(ops.square(event.latent_mean), axis=-1),
@@ -98,10 +101,9 @@ def event_function(
     def scores(inputs: Tensor) -> Tensor:
         found = network(inputs, training=False)
         outputs, mean = found if draws else (found, None)
-        event = _Event(inputs, outputs, mean, beta)
+        event = _Event(inputs, outputs, mean, beta, ops.mean(ops.square(inputs), axis=-1))
         # Hidden layers are of order one for small inputs too.
-        size = 0.5 + ops.mean(ops.square(inputs), axis=-1)
-        rounded = _SCORES["mse"](event) < ROUNDED * size
+        rounded = _SCORES["mse"](event) < ROUNDED * (0.5 + event.size)
         for name in names:
             if name in {"kl", "mu2"}:
                 rounded = ops.logical_or(rounded, _SCORES[name](event) < ROUNDED)
@@ -143,4 +145,5 @@ def _precise(model: keras.Model, inputs: NDArray[np.float32], beta: float) -> _E
     if mean is not None and kl is not None:
         outputs = np.column_stack([outputs, kl.astype(np.float32)])[:, np.newaxis]
         mean = mean.astype(np.float32)
-    return _Event(ops.zeros(inputs.shape), ops.convert_to_tensor(outputs), mean, beta)
+    size = ops.convert_to_tensor(np.mean(np.square(inputs), axis=-1))
+    return _Event(ops.zeros(inputs.shape), ops.convert_to_tensor(outputs), mean, beta, size)

@@ -42,7 +42,7 @@ RobustnessTest: TypeAlias = Literal[
     "inverse",
 ]
 ScalerKind: TypeAlias = Literal["standard", "minmax", "selective", "upper-tail", "log", "quantile"]
-ScoreName: TypeAlias = Literal["mse", "mae", "elbo", "kl", "mu2"]
+ScoreName: TypeAlias = Literal["mse", "mae", "distance", "elbo", "kl", "mu2"]
 SpaceName: TypeAlias = Literal["report", "thesis", "wide"]
 Weighting: TypeAlias = Literal["physical", "sqrt", "unweighted"]
 Width: TypeAlias = PositiveInt | Literal["n"]
@@ -151,8 +151,9 @@ class TrainingSettings(Settings):
     )
     score: ScoreName | None = Field(
         default=None,
-        description="the score: log10 of mean squared (mse) or absolute (mae) error of scaled inputs; of a VAE also "
-        "of -ELBO (elbo), the divergence (kl) or the squared latent mean (mu2); by default mse, for a VAE elbo",
+        description="the score: log10 of mean squared (mse) or absolute (mae) error of scaled inputs, or of the "
+        "squared error and half the inputs' mean square (distance); of a VAE also of -ELBO (elbo), the divergence "
+        "(kl) or the squared latent mean (mu2); by default mse, for a VAE elbo",
     )
     fail_on_collapse: bool = Field(
         default=False, description="end with an error if the model is no better than predicting the mean"
@@ -200,7 +201,7 @@ class TrainingSettings(Settings):
         known: tuple[ScoreName, ...] = (
             ("mse", "mae", "elbo", "kl", "mu2") if self.kind == "vae" else ("mse", "mae")
         )
-        if first not in known:
+        if first not in {*known, "distance"}:
             msg = f"score {first} needs a latent Gaussian: an autoencoder has {', '.join(known)}"
             raise ValueError(msg)
         return first, *(name for name in known if name != first)

@@ -275,6 +275,7 @@ def power_table(
 SCORE_NAMES = {
     "mse": "squared error",
     "mae": "absolute error",
+    "distance": "squared error and half the size",
     "elbo": "\u2212ELBO",
     "kl": "KL divergence",
     "mu2": "Σμ²",

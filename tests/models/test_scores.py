@@ -89,3 +89,10 @@ def test_an_autoencoder_has_no_latent_gaussian():
     assert PLAIN.model_copy(update={"score": "mae"}).scores == ("mae", "mse")
     with pytest.raises(ValueError, match="score kl needs a latent Gaussian"):
         TrainingSettings(score="kl")
+
+
+def test_the_distance_is_the_squared_error_and_half_the_size(inputs):
+    settings = PLAIN.model_copy(update={"score": "distance"})
+    scores, _ = scored(build(settings, K, seed=1), settings, inputs)
+    size = np.mean(inputs.astype(np.float64) ** 2, axis=1)
+    np.testing.assert_allclose(10 ** scores["distance"], 10 ** scores["mse"] + size / 2, rtol=1e-5)
