@@ -111,6 +111,11 @@ GROUPS = {
     "G_mumu": Group(r"$G^{*}\to\mu\mu$", "#b15928", "signal", 30),
     "dmV_Zll": Group(r"DM + $Z\to\ell\ell$", "#117733", "signal", 31),
     "WR_lN": Group(r"$W_{R}\to\ell N$", "#aa4499", "signal", 32),
+    "Hpp_ll": Group(r"$H^{\pm\pm}H^{\mp\mp}\to 4\ell$", "#44aa99", "signal", 33),
+    "Wprime_WZ": Group(r"$W'\to WZ\to 3\ell\nu$", "#882255", "signal", 34),
+    "LQ_mumu": Group(r"$LQ\,\overline{LQ}\to\mu\mu cc$", "#999933", "signal", 35),
+    "bprime_tW": Group(r"$b'\bar{b}'\to tWtW$", "#332288", "signal", 36),
+    "estar": Group(r"$e^{*}e\to ee\gamma$", "#e17c05", "signal", 37),
 }
 
 _Z_TO_LEPTONS = ("23:onMode = off", "23:onIfAny = 11 13 15")

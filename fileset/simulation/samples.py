@@ -2,17 +2,19 @@
 
 `demo` is small enough to be shipped. `study` is for what a score does in its far tail: several times the demo's
 events, Z and diboson events in slices of transverse momentum, and events with a misidentified lepton passed through
-the detector many times, so that no single heavy event decides what is left of one in a thousand.
+the detector many times, so that no single heavy event decides what is left of one in a thousand. `second-signals` are
+signals that were made after the recipe of the search was fixed.
 """
 
 from dataclasses import replace
 from typing import Final, Literal, get_args
 
 from fileset.simulation.processes import PROCESSES, CrossSection, Process
+from fileset.simulation.second_signals import SECOND_SIGNALS
 
 __all__ = ["BY_NAME", "SAMPLES", "SampleName"]
 
-SampleName = Literal["demo", "study"]
+SampleName = Literal["demo", "study", "second-signals"]
 
 _DEMO: Final = {process.name: process for process in PROCESSES}
 _HUGE = 1e9
@@ -117,6 +119,7 @@ def _signals() -> tuple[Process, ...]:
 SAMPLES: Final[dict[SampleName, tuple[Process, ...]]] = {
     "demo": PROCESSES,
     "study": (*_STUDY_BACKGROUND, *_signals()),
+    "second-signals": SECOND_SIGNALS,
 }
 """The processes of each sample, backgrounds first."""
 

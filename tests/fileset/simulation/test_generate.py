@@ -19,7 +19,7 @@ from fileset.catalog import load_catalog
 from fileset.simulation.blocks import Block, BlockResult, simulate_block
 from fileset.simulation.generate import collect, draw, plan, simulate
 from fileset.simulation.processes import GROUPS, PROCESSES
-from fileset.simulation.samples import BY_NAME
+from fileset.simulation.samples import BY_NAME, SAMPLES, SampleName
 from fileset.simulation.settings import SimulationSettings
 
 DEMO = Path(__file__).parents[3] / "fileset" / "demo"
@@ -180,10 +180,11 @@ def test_leading_order_cross_sections_are_near_the_known_ones() -> None:
 
 
 def test_the_table_is_consistent() -> None:
-    assert len({p.dsid for p in PROCESSES}) == len({p.name for p in PROCESSES}) == len(PROCESSES)
-    assert {p.group for p in PROCESSES} == set(GROUPS)
+    every = BY_NAME.values()
+    assert len({p.dsid for p in every}) == len(every)
+    assert {p.group for p in every} == set(GROUPS)
     assert len({g.color for g in GROUPS.values()}) == len(GROUPS)
-    for process in PROCESSES:
+    for process in every:
         assert set(process.passes) <= set(process.generated) <= {"2lep", "3lep"}, process.name
         assert process.notes, f"{process.name} says what is approximated"
         assert (process.kind == "signal") == bool(process.model)
@@ -194,6 +195,26 @@ def test_every_signal_family_of_the_study_is_there() -> None:
     assert len(families) == 13
     assert sum(p.group == "SUSYC1N2" for p in PROCESSES) == 2
     assert sum(p.group == "WR_lN" for p in PROCESSES) == 2
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_no_sample_counts_a_process_twice(sample: SampleName) -> None:
+    processes = SAMPLES[sample]
+    assert len({p.name for p in processes}) == len(processes)
+    # A process in slices of pT and the same one whole would be counted twice.
+    names = {p.name for p in processes}
+    assert not {"lllv", "lllv_pt150"} <= names
+    assert not {"Zee_ptv100", "Zee_parton_ptv100"} <= names
+
+
+def test_slices_of_pt_add_up_to_the_whole() -> None:
+    # Pythia's cross sections of few events; the whole has its own from NNLO.
+    whole = BY_NAME["lllv"].cross_section.value
+    parts = 0.0
+    for name in ("lllv_pt0_150", "lllv_pt150"):
+        result = simulate_block(Block(name, "simulation", 0, 300, 0, {"2lep": 1}, 3))
+        parts += BY_NAME[name].cross_section.value * result.pythia_pb
+    assert parts == pytest.approx(whole, rel=0.06)
 
 
 @pytest.mark.parametrize("events", [1, 119, 120, 1000])
