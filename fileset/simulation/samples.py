@@ -123,5 +123,7 @@ SAMPLES: Final[dict[SampleName, tuple[Process, ...]]] = {
 }
 """The processes of each sample, backgrounds first."""
 
-# A process that two samples share differs in its numbers of events alone.
-BY_NAME: Final = {process.name: process for name in get_args(SampleName) for process in SAMPLES[name]}
+# A process that two samples share differs in its numbers of events alone; those here are the first sample's.
+BY_NAME: Final = {
+    process.name: process for name in reversed(get_args(SampleName)) for process in SAMPLES[name]
+}
