@@ -19,7 +19,7 @@ from models.bundle import checksum_of_json
 from processors.files import checksum, write_json
 from report.analysis import Analysis
 from report.command_line import taking_flags
-from run_analysis import _show_power
+from report.terminal import show_power
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -167,16 +167,17 @@ def test_scores_of_another_model_are_not_evaluated(run_analysis: Any, tmp_path: 
 
 
 def test_the_power_of_a_collapsed_model_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
-    area = {"auc": 0.7, "auc_error": 0.01}
+    nothing = {"value": None, "error": None, "n_eff_background": 2.0, "unsupported": True}
+    area = {"auc": 0.7, "auc_error": 0.01, "eps_s": dict.fromkeys(("1e-1", "1e-2", "1e-3", "1e-4"), nothing)}
     result: dict[str, Any] = {
         "model": {"name": "mine", "card": {"preset": "default", "collapsed": True}},
         "signals": {"1.susy": {"process": "susy", "scores": {"score": area, "met_et": area}}},
     }
     background = {"kind": "background", "sample": "demo-simulation", "sumw": 1.0, "scale": 1.0}
-    _show_power("2L", result, {"2.Zee": background})
+    show_power("2L", result, {"2.Zee": background})
     assert "model mine has collapsed: it is no better" in capsys.readouterr().out
     result["model"]["card"]["collapsed"] = False
-    _show_power("2L", result, {"2.Zee": background})
+    show_power("2L", result, {"2.Zee": background})
     assert "collapsed" not in capsys.readouterr().out
 
 
