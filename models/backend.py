@@ -70,7 +70,7 @@ def compiled(function: Callable[[Any], Any], shape: tuple[int, ...]) -> Callable
     if name == "tensorflow":
         import tensorflow as tf  # noqa: PLC0415
 
-        graph: Callable[[Any], Any] = tf.function(function).get_concrete_function(
+        graph: Callable[[Any], Any] = tf.function(function, autograph=False).get_concrete_function(
             tf.TensorSpec(shape, tf.float32)
         )
         return graph

@@ -125,7 +125,8 @@ class AnomalyModel:
     def residuals(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> NDArray[np.float32]:
         """What each input gives to the score, shape (n, k); arguments as in `score`.
 
-        Of networks the squared error of each scaled input; of an ensemble the mean over its networks.
+        Of networks the squared error of each scaled input, for the score distance with half its square, so that their
+        mean is what the score is the log10 of; of an ensemble the mean over its networks.
         """
         inputs = self._inputs(features)
         residuals = np.empty(inputs.shape, dtype=np.float32)

@@ -41,7 +41,12 @@ class _Event(NamedTuple):
     outputs: Tensor  # (n, k), of a VAE (n, draws, k + 1) with the divergence in the last column
     latent_mean: Tensor | None  # (n, d)
     beta: float
-    size: Tensor  # (n,), mean square of the inputs
+    squares: Tensor  # (n, k), of the inputs
+
+    @property
+    def size(self) -> Tensor:
+        """Mean square of the inputs, shape (n,)."""
+        return ops.mean(self.squares, axis=-1)
 
 
 def _mean_absolute_error(event: _Event) -> Tensor:
@@ -62,6 +67,12 @@ _SCORES: Final[dict[ScoreName, Callable[[_Event], Tensor]]] = {
     "mu2": lambda event: ops.sum(ops.square(event.latent_mean), axis=-1),
 }
 
+def _parts(event: _Event, name: ScoreName) -> Tensor:
+    """What each input gives to a score, shape (n, k): the squared error, and what else the score counts of it."""
+    errors = squared_errors(event.inputs, event.outputs)
+    return errors + event.squares / 2 if name == "distance" else errors
+
+
 Batch: TypeAlias = tuple[slice, NDArray[np.float32], NDArray[np.float32]]
 
 
@@ -69,11 +80,12 @@ class EventFunction(Protocol):
     """All scores of scaled events, batch by batch."""
 
     def __call__(self, scaled: NDArray[np.float32], *, residuals: bool = False) -> Iterator[Batch]:
-        """Yields for each batch its place, its scores, (b, names), and its squared errors, (b, k) or (b, 0).
+        """Yields for each batch its place, its scores, (b, names), and its residuals, (b, k) or (b, 0).
 
         Args:
             scaled: inputs, shape (n, k).
-            residuals: hand out the squared error of each input too.
+            residuals: hand out what each input gives to the first score too: the squared error, for the score
+                distance with half the square of the input. Their mean is 10 to the score mse or distance.
         """
 
 
@@ -101,13 +113,13 @@ def event_function(
     def scores(inputs: Tensor) -> Tensor:
         found = network(inputs, training=False)
         outputs, mean = found if draws else (found, None)
-        event = _Event(inputs, outputs, mean, beta, ops.mean(ops.square(inputs), axis=-1))
+        event = _Event(inputs, outputs, mean, beta, ops.square(inputs))
         # Hidden layers are of order one for small inputs too.
         rounded = _SCORES["mse"](event) < ROUNDED * (0.5 + event.size)
         for name in names:
             if name in {"kl", "mu2"}:
                 rounded = ops.logical_or(rounded, _SCORES[name](event) < ROUNDED)
-        return _values(event, names), rounded, squared_errors(inputs, outputs)
+        return _values(event, names), rounded, _parts(event, names[0])
 
     run = backend.compiled(scores, (rows, n_inputs))
 
@@ -119,16 +131,16 @@ def event_function(
                 batch = np.concatenate([batch, np.zeros((rows - n, n_inputs), dtype=np.float32)])
             found = run(ops.convert_to_tensor(batch))
             # Copies: what a backend hands out may not be written to.
-            values, rounded = (np.array(ops.convert_to_numpy(part)[:n]) for part in found[:2])
-            errors = np.zeros((n, 0), dtype=np.float32)
+            values, rounded = (np.array(ops.convert_to_numpy(of)[:n]) for of in found[:2])
+            parts = np.zeros((n, 0), dtype=np.float32)
             if residuals:
-                errors = np.array(ops.convert_to_numpy(found[2])[:n])
+                parts = np.array(ops.convert_to_numpy(found[2])[:n])
             if rounded.any():
                 event = _precise(model, batch[:n][rounded], beta)
                 values[rounded] = ops.convert_to_numpy(_values(event, names))
                 if residuals:
-                    errors[rounded] = ops.convert_to_numpy(squared_errors(event.inputs, event.outputs))
-            yield slice(start, start + n), np.log10(values), errors
+                    parts[rounded] = ops.convert_to_numpy(_parts(event, names[0]))
+            yield slice(start, start + n), np.log10(values), parts
 
     return batched
 
@@ -145,5 +157,5 @@ def _precise(model: keras.Model, inputs: NDArray[np.float32], beta: float) -> _E
     if mean is not None and kl is not None:
         outputs = np.column_stack([outputs, kl.astype(np.float32)])[:, np.newaxis]
         mean = mean.astype(np.float32)
-    size = ops.convert_to_tensor(np.mean(np.square(inputs), axis=-1))
-    return _Event(ops.zeros(inputs.shape), ops.convert_to_tensor(outputs), mean, beta, size)
+    squares = ops.convert_to_tensor(np.square(inputs))
+    return _Event(ops.zeros(inputs.shape), ops.convert_to_tensor(outputs), mean, beta, squares)

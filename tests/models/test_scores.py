@@ -96,3 +96,13 @@ def test_the_distance_is_the_squared_error_and_half_the_size(inputs):
     scores, _ = scored(build(settings, K, seed=1), settings, inputs)
     size = np.mean(inputs.astype(np.float64) ** 2, axis=1)
     np.testing.assert_allclose(10 ** scores["distance"], 10 ** scores["mse"] + size / 2, rtol=1e-5)
+
+
+def test_the_parts_of_the_inputs_have_the_distance_as_their_mean(inputs):
+    small = np.concatenate([inputs, 1e-3 * inputs[:20]])  # reconstructed in double precision
+    settings = PLAIN.model_copy(update={"score": "distance"})
+    network = build(settings, K, seed=1)
+    scores, parts = scored(network, settings, small)
+    np.testing.assert_allclose(np.log10(parts.mean(axis=1)), scores["distance"], atol=1e-5)
+    difference = keras.ops.convert_to_numpy(network(small)) - small
+    np.testing.assert_allclose(parts, difference**2 + small**2 / 2, rtol=1e-4, atol=1e-5)
