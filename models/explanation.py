@@ -1,8 +1,9 @@
-"""Why events are anomalous: which inputs the error comes from, which events lead, where they lie in the latent space.
+"""Why events are anomalous: which inputs the score comes from, which events lead, where they lie in the latent space.
 
-The share of an input in an event is its part of the sum of the squared errors of all scaled inputs, r_i / Σ_j r_j: what
-it adds to the mean squared error. Of a process it is the mean over its events. Beside it stands the ratio of two sums,
-Σw r_i / Σw Σ_j r_j, in which few events with large errors may win.
+The share of an input in an event is its part of what all scaled inputs give to the score, r_i / Σ_j r_j: of a network
+the squared errors, for the score distance with half the squares of the inputs (`AnomalyModel.residuals`). Of a process
+it is the mean over its events. Beside it stands the ratio of two sums, Σw r_i / Σw Σ_j r_j, in which few events with
+large ones may win.
 """
 
 from collections.abc import Iterator, Mapping

@@ -88,15 +88,15 @@ class Background:
 
     def measure(self, score: NDArray[np.float64], weight: NDArray[np.float64]) -> Power | None:
         """Area and efficiencies of a signal, ties counting half; None where its weights have no positive sum."""
-        total = float(weight.sum())
+        order = np.argsort(-score, kind="stable")
+        falling, sums = -score[order], np.concatenate([[0.0], np.cumsum(weight[order])])
+        total = float(sums[-1])  # summed up in the same order, no efficiency exceeds one by rounding
         if not total > 0:
             return None
         below = (
             self._sums[np.searchsorted(self._ranked, score, side="left")]
             + self._sums[np.searchsorted(self._ranked, score, side="right")]
         ) / 2
-        order = np.argsort(-score, kind="stable")
-        falling, sums = -score[order], np.concatenate([[0.0], np.cumsum(weight[order])])
         cuts, parts = self._cuts.T
         low = sums[np.searchsorted(falling, -cuts, side="left")]
         high = sums[np.searchsorted(falling, -cuts, side="right")]

@@ -67,6 +67,7 @@ _SCORES: Final[dict[ScoreName, Callable[[_Event], Tensor]]] = {
     "mu2": lambda event: ops.sum(ops.square(event.latent_mean), axis=-1),
 }
 
+
 def _parts(event: _Event, name: ScoreName) -> Tensor:
     """What each input gives to a score, shape (n, k): the squared error, and what else the score counts of it."""
     errors = squared_errors(event.inputs, event.outputs)

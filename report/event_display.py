@@ -61,7 +61,7 @@ class Display:
         has_jets: False where the input file was not at hand.
         facts: lines of text beside the shares.
         inputs: names and values of the leading inputs.
-        shares: of the error, of each of these.
+        shares: in the score, of each of these.
     """
 
     name: str
@@ -126,7 +126,7 @@ def input_text(name: str, value: float, *, in_gev: bool = True) -> str:
 
 @styled
 def draw_event_display(display: Display, *, sample: Sample) -> Figure:
-    """Draw one event in two views, and the inputs that its error comes from.
+    """Draw one event in two views, and the inputs that its score comes from.
 
     Transverse: momenta in the plane across the beams. Longitudinal: along the beams and across them, upwards where
     the azimuth is above the horizon.
@@ -265,5 +265,5 @@ def _draw_leading(figure: Figure, display: Display) -> None:
     ax.tick_params(axis="y", which="both", length=0)
     ax.tick_params(axis="x", labelsize=9.5)
     ax.minorticks_off()
-    ax.set_xlabel("Share of the error", fontsize=10.5)
+    ax.set_xlabel("Share in the score", fontsize=10.5)
     figure.text(0.6, 0.225, "\n".join(display.facts), fontsize=10, va="top", linespacing=1.5)

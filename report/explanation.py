@@ -28,6 +28,13 @@ __all__ = ["explanation_section"]
 EXCESS: Final = 3.0
 """Standard errors by which a share exceeds that of the background before it is marked."""
 
+_PARTS: Final = {
+    "mse": "squared errors of all scaled inputs",
+    "distance": "parts that all scaled inputs give to the score, squared error and half the square of the input "
+    "itself,",
+}
+"""What adds up to the argument of a network's score."""
+
 _FLAVOURS: Final = {
     number: "e" * electrons + "μ" * muons for (electrons, muons), number in FLAVOUR_COMBINATION.items()
 }
@@ -104,14 +111,21 @@ def _text(region: Region, found: Mapping[str, Any]) -> str:
         "next lower score that enough of them reach."
     )
     baseline = found["role"] == "baseline"
-    what = "parts that all inputs give to the score" if baseline else "squared errors of all scaled inputs"
+    what = (
+        "parts that all inputs give to the score" if baseline else _PARTS.get(found["score"], _PARTS["mse"])
+    )
+    meaning = (
+        "that the value is far out, or that the model does not know it"
+        if found["score"] == "distance"
+        else "that the model does not know such values there"
+    )
     second = (
         f"The share of an input is its part of the sum of the {what} of the model {name}: of one event, or the mean "
         "over the events of a process. Beside it is tabulated its part of the sum over all events, in which few events "
-        "with large errors may win. A large share means that the model does not know such values there: it does not "
+        f"with large sums may win. A large share means {meaning}: it does not "
         "mean that the input is mismodelled, or that it alone would find the signal."
     )
-    if not baseline and found["score"] != "mse":
+    if not baseline and found["score"] not in _PARTS:
         second += (
             f" The score ({escape(str(found['score']))}) is not the squared error: shares say part of it."
         )
@@ -191,7 +205,7 @@ def _events_table(region: Region, found: Mapping[str, Any]) -> Table:
         caption=f"The most anomalous {'simulated background events' if simulated else 'events of the data'} by the "
         f"model {escape(str(found['model']))}. Expected: background events with at least this score, of the whole "
         "sample; n<sub>eff</sub> is how many effective simulated events that number rests on. Energies and masses in "
-        "GeV. Leading inputs with their shares of the event's error.",
+        "GeV. Leading inputs with their shares of what makes the event's score.",
         columns=[
             "#", "Run / event", *(["Dataset"] if simulated else []), "Score", "Expected", "n<sub>eff</sub>",
             "Flavours", *(to_html(variable_label(name)) for name in variables), "Leading inputs",
@@ -237,8 +251,8 @@ def _inputs_table(region: Region, found: Mapping[str, Any]) -> Table:
             )
     return Table(
         name=f"{region.name}_leading_inputs",
-        caption=f"The inputs with the largest shares of the error of each family of signals, with the same input's in "
-        f"held-out background: means over events, emphasised where the signal's exceeds the background's by more than "
+        caption="The inputs with the largest shares in what makes the score of each family of signals, with the same "
+        f"input's in held-out background: means over events, emphasised where the signal's exceeds the background's by more than "
         f"{EXCESS:g} standard errors. Last the part of the sum over all events of the family. Errors are statistical.",
         columns=["Family", "Rank", "Input", "Share", "Share, background", "Share of the sum"],
         rows=rows,
@@ -274,8 +288,8 @@ def _share_drawings(region: Region, found: Mapping[str, Any]) -> list[Drawing]:
                 ),
                 {"inputs": inputs, **shares},
                 name="explanation_shares",
-                title="Inputs that the error comes from, for background and each family of signals",
-                alt="Share of each leading input in the error of background and of each family of signals.",
+                title="Inputs that the score comes from, for background and each family of signals",
+                alt="Share of each leading input in the score of background and of each family of signals.",
             )
         ]  # fmt: skip
     known, known_error = (_in_cells(region, inputs, background[key]) for key in ("share", "error"))
@@ -308,12 +322,12 @@ def _matrix(
         region,
         partial(
             draw_cell_shares, region.cell_names, shares, exceeding, sample=region.sample,
-            name=f"shares of the error: {label}", note=note,
+            name=f"shares in the score: {label}", note=note,
         ),
         {"inputs": found["inputs"], **entry},
         name=f"explanation_cells_{key}",
-        title=f"Cells that the error of {to_html(label)} comes from",
-        alt=f"Share of each cell of the rapidity-mass matrix in the error for {to_plain(label)}.",
+        title=f"Cells that the score of {to_html(label)} comes from",
+        alt=f"Share of each cell of the rapidity-mass matrix in the score for {to_plain(label)}.",
     )  # fmt: skip
 
 
@@ -346,13 +360,13 @@ def _event_drawings(region: Region, found: Mapping[str, Any]) -> list[Drawing]:
                     region,
                     partial(
                         draw_cell_shares, region.cell_names, shares, np.zeros(len(shares), dtype=bool),
-                        sample=region.sample, name=f"shares of the error: {name}",
+                        sample=region.sample, name=f"shares in the score: {name}",
                         note="Cells without colour: below 0.01 %.",
                     ),
                     {"cells": list(region.cell_names), "shares": np.nan_to_num(shares).tolist()},
                     name=f"explanation_event_{number}_cells",
-                    title=f"Cells that the error of event number {number} comes from",
-                    alt=f"Share of each cell of the rapidity-mass matrix in the error of {name}.",
+                    title=f"Cells that the score of event number {number} comes from",
+                    alt=f"Share of each cell of the rapidity-mass matrix in the score of {name}.",
                 )
             )  # fmt: skip
     return drawings

@@ -373,8 +373,8 @@ def residual_drawings(region: Region) -> list[Drawing]:
                 partial(draw_error_shares, background, part, sample=region.sample, name=region.model),
                 shares_to_dict(background, part),
                 name="residuals" if not number else f"residuals_{number + 1}",
-                title="Inputs that the squared error of an event comes from",
-                alt=f"Largest shares of single inputs in the squared error for {names}, beside the background's.",
+                title="Inputs that the score of an event comes from",
+                alt=f"Largest shares of single inputs in the score for {names}, beside the background's.",
             )
         )
     return drawings

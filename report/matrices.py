@@ -383,7 +383,7 @@ def draw_cell_shares(
     top = float(_limits(shares[seen])[1]) if seen.any() else 1.0
     norm = LogNorm(_SMALLEST_SHARE, max(top, 10 * _SMALLEST_SHARE))
     drawn = _squares(ax, shares, seen, np.full(len(cells), 0.94), norm, _map(*_OTHER_MAP))
-    _colour_bar(ax, drawn, "Share of the error")
+    _colour_bar(ax, drawn, "Share in the score")
     _mark(ax, seen & exceeding, marker="o", markersize=50 / size, markeredgewidth=0)
     _finish(figure, ax, objects, note, sizes=False)
     return figure

@@ -1,4 +1,4 @@
-"""Which inputs drive the score: each input's share of the error of its reconstruction, process by process."""
+"""Which inputs drive the score: each input's share of what adds up to it, process by process."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ LARGEST = 7
 
 @dataclass(frozen=True)
 class ErrorShares:
-    """Part of a process' mean squared error that comes from each input.
+    """Part of a process' mean squared error, or of another sum that makes a score, that comes from each input.
 
     Attributes:
         label: of the process, mathtext allowed.
@@ -142,7 +142,7 @@ def draw_error_shares(
     shown = axes[0, : len(processes)]
     for column in range(columns):
         lowest = [row for row in range(rows) if row * columns + column < len(processes)][-1]
-        axes[lowest, column].set_xlabel("Share of the squared error", fontsize=12)
+        axes[lowest, column].set_xlabel("Share in the score", fontsize=12)
         axes[lowest, column].tick_params(labelbottom=True)
     left, right = shown[0].get_position(), shown[-1].get_position()
     frame = figure.add_axes((left.x0, left.y0, right.x1 - left.x0, left.height), frameon=False)

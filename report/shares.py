@@ -1,4 +1,4 @@
-"""Pictures of all events together: what each input adds to the error, and the latent space."""
+"""Pictures of all events together: what each input adds to the score, and the latent space."""
 
 from collections.abc import Mapping, Sequence
 from math import ceil
@@ -80,7 +80,7 @@ def draw_share_chart(
     ticks.ax.yaxis.set_major_locator(MaxNLocator(5))
     ticks.ax.minorticks_off()
     ticks.ax.tick_params(labelsize=9.5, length=4, direction="out", right=True, left=False)
-    ticks.set_label("Share of the error (numbers: %)", fontsize=11)
+    ticks.set_label("Share in the score (numbers: %)", fontsize=11)
     frame = figure.add_axes(
         (left / width, bottom / height, 1 - (left + 0.1) / width, 0.26 * n_rows / height), frameon=False
     )

@@ -102,6 +102,18 @@ def test_without_the_stage_there_is_no_section(tmp_path: Path, region: Region) -
         explanation_section(tmp_path, region)
 
 
+def test_the_text_says_what_makes_the_score(tmp_path: Path, region: Region) -> None:
+    texts = {}
+    for score in ("mse", "distance", "elbo"):
+        section = explanation_section(write(tmp_path, explanation(TABLE) | {"score": score}), region)
+        assert section is not None
+        texts[score] = section.text
+    assert "the squared errors of all scaled inputs of the model" in texts["mse"]
+    assert "half the square of the input itself, of the model" in texts["distance"]
+    assert "shares say part of it" not in texts["mse"] + texts["distance"]
+    assert "The score (elbo) is not the squared error: shares say part of it." in texts["elbo"]
+
+
 def test_events_stand_in_a_table_with_the_background_that_is_expected(tmp_path: Path, region: Region) -> None:
     section = explanation_section(write(tmp_path, explanation(TABLE)), region)
     assert section is not None
