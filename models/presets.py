@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 __all__ = ["PRESETS", "PRESET_FEATURES", "FeatureSet"]
 
-FeatureSet: TypeAlias = Literal["table", "reduced", "kinematics", "rmm"]
+FeatureSet: TypeAlias = Literal["table", "reduced", "kinematics", "rmm", "rmm-energies"]
 
 _REPORT: Final[dict[str, Any]] = {"batch_size": 8192, "patience": None}
 _THESIS: Final[dict[str, Any]] = {"batch_size": 8192, "learning_rate": 1.0e-3, "leaky_alpha": 0.3}

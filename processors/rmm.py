@@ -14,6 +14,7 @@ stand above the diagonal, rapidity differences below, transverse energies on it.
     rapidity difference, E sin(theta) as transverse energy.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import get_args
@@ -31,6 +32,7 @@ __all__ = [
     "ATLAS_2024_REMOVED",
     "Convention",
     "RMMLayout",
+    "energy_cells",
     "layout_of",
     "model_cells",
     "rapidity_mass_matrix",
@@ -128,6 +130,11 @@ def model_cells(settings: RMMSettings) -> tuple[str, ...]:
         return ()
     layout = layout_of(settings)
     return removed_cells(layout) if settings.removed == "atlas-2024" else layout.cell_names
+
+
+def energy_cells(cells: Sequence[str]) -> tuple[str, ...]:
+    """Those of the cells that are energies or masses [GeV]: no rapidities, no imbalances of successive objects."""
+    return tuple(cell for cell in cells if not cell.startswith(("hl_", "h_", "det_")))
 
 
 def removed_cells(layout: RMMLayout, removed: tuple[str, ...] = ATLAS_2024_REMOVED) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from processors.execution import Missing, run_chunks, unreadable, work_items
 from processors.features import REDUCED, baseline_names, kinematic_names, table_names
 from processors.files import checksum, fingerprint
 from processors.receipts import dependence
-from processors.rmm import model_cells
+from processors.rmm import energy_cells, model_cells
 from processors.schema import OpenDataSchema
 from processors.selection import SelectionProcessor, chunk_name
 from processors.settings import RegionSettings, RMMSettings, WeightSettings
@@ -141,6 +141,7 @@ def select_region(
             "reduced": list(REDUCED),
             "kinematics": list(kinematic_names(region.n_leptons)),
             "rmm": list(model_cells(rmm)),
+            "rmm-energies": list(energy_cells(model_cells(rmm))),
         },
         variables=list(baseline_names(region.n_leptons)),
         variations=list(variation_names(weights)),

@@ -18,7 +18,7 @@ SOURCES = {
     "thesis-vae-small",
     "thesis-vae-big",
 }
-N_INPUTS = {"table": 33, "reduced": 13, "kinematics": 6, "rmm": 529}
+N_INPUTS = {"table": 33, "reduced": 13, "kinematics": 6, "rmm": 529, "rmm-energies": 258}
 
 
 def test_all_experiments_of_both_sources_are_there():

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from processors.rmm import (
     ATLAS_2024_REMOVED,
     RMMLayout,
+    energy_cells,
     layout_of,
     model_cells,
     rapidity_mass_matrix,
@@ -488,3 +489,11 @@ def test_different_lengths_are_an_error() -> None:
 def test_impossible_layouts_are_errors(types: Any) -> None:
     with pytest.raises(ValueError, match=r"must be different ones of|at least one"):
         RMMLayout(*types)
+
+
+def test_cells_of_energies_are_a_row_the_diagonals_leading_cells_and_the_upper_triangle():
+    layout = RMMLayout(("ljet", 6), ("bjet", 6), ("electron", 5), ("muon", 5))
+    cells = energy_cells(layout.cell_names)
+    # E_T^miss, 22 transverse masses, 4 leading transverse energies, 22 * 21 / 2 masses.
+    assert len(cells) == 1 + 22 + 4 + 231
+    assert {"met", "mt_j1", "et_mu1", "m_j1_e2"} <= set(cells)

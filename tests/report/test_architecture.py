@@ -8,7 +8,7 @@ from models.settings import TrainingSettings
 from report.architecture import architecture, layers_of, penalties_of
 from report.style import Sample
 
-N_INPUTS = {"table": 33, "reduced": 13, "kinematics": 6, "rmm": 529}
+N_INPUTS = {"table": 33, "reduced": 13, "kinematics": 6, "rmm": 529, "rmm-energies": 258}
 
 
 def _card(preset: str) -> dict[str, object]:
