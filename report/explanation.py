@@ -252,8 +252,9 @@ def _inputs_table(region: Region, found: Mapping[str, Any]) -> Table:
     return Table(
         name=f"{region.name}_leading_inputs",
         caption="The inputs with the largest shares in what makes the score of each family of signals, with the same "
-        f"input's in held-out background: means over events, emphasised where the signal's exceeds the background's by more than "
-        f"{EXCESS:g} standard errors. Last the part of the sum over all events of the family. Errors are statistical.",
+        "input's in held-out background: means over events, emphasised where the signal's exceeds the background's "
+        f"by more than {EXCESS:g} standard errors. Last the part of the sum over all events of the family. Errors are "
+        "statistical.",
         columns=["Family", "Rank", "Input", "Share", "Share, background", "Share of the sum"],
         rows=rows,
     )
