@@ -75,7 +75,8 @@ def alarms_section(output: Path, region: Region) -> Section | None:
     if entry.get("unsupported"):
         text = (
             "<p>Not supported: above no cut are there ten effective held-out background events in each half of them, "
-            "so no pseudo-experiment can be drawn. More simulated background is needed.</p>"
+            "five of them behind the statistical error, so no pseudo-experiment can be drawn. More simulated "
+            "background is needed.</p>"
         )
         return Section("alarms", title, text, (cuts,))
     processes = processes_of(region.datasets)
@@ -175,7 +176,8 @@ def _cuts_table(region: str, entry: Mapping[str, Any]) -> Table:
         name=f"{region}_alarms_cuts",
         caption="Cuts of the search, with the background that each half of the held-out events expects above them, its "
         "effective number of events, and the difference of the halves over its error. A cut with fewer than ten "
-        "effective events in a half is not used.",
+        "effective events in a half, or fewer than five that its statistical error comes from (few heavy events among "
+        "many light ones), is not used.",
         columns=[
             "ε<sub>B</sub>", "Score", "Expected,<br>first half", "Expected,<br>second half",
             "n<sub>eff</sub>,<br>first half", "n<sub>eff</sub>,<br>second half", "Pull",

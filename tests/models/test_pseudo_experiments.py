@@ -34,7 +34,7 @@ Writer = Callable[..., Path]
 def writer(tmp_path_factory: pytest.TempPathFactory) -> Writer:
     """Write scores as the score stage does; those of collision data are nothing that could be read."""
 
-    def write(part: float = 1.0) -> Path:
+    def write(part: float = 1.0, extra: dict[str, tuple[str, str, float, int, float]] | None = None) -> Path:
         folder = tmp_path_factory.mktemp("scores")
         rng = np.random.default_rng(4)
         manifest: dict[str, Any] = {
@@ -47,7 +47,9 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> Writer:
             "datasets": {},
             "shards": [],
         }
-        for channel, (dataset, (kind, group, centre, events, weight)) in enumerate(KINDS.items()):
+        for channel, (dataset, (kind, group, centre, events, weight)) in enumerate(
+            {**KINDS, **(extra or {})}.items()
+        ):
             n = int(events * part)
             facts = {"kind": kind, "group": group, "process": dataset, "label": group.lower(), "model": {}}
             manifest["datasets"][dataset] = facts
@@ -120,6 +122,7 @@ def test_cuts_have_the_stated_background_efficiency_on_the_half_that_fixes_them(
     assert result["cuts"]["1e-4"] == {
         "cut": None,
         "n_eff": result["cuts"]["1e-4"]["n_eff"],
+        "n_eff_of_error": result["cuts"]["1e-4"]["n_eff_of_error"],
         "events": None,
         "error": None,
         "unsupported": True,
@@ -178,6 +181,15 @@ def test_a_region_without_enough_background_says_so(writer: Writer) -> None:
     assert result["unsupported"]
     assert all(cut["unsupported"] for cut in result["cuts"].values())
     assert "false_positives" not in result
+
+
+def test_a_cut_whose_error_rests_on_a_few_heavy_events_is_not_used(writer: Writer) -> None:
+    heavy = {"6.Ztautau": ("background", "Zjets", 1.2, 60, 80.0)}
+    result = pseudo_experiments(writer(extra=heavy), settings=AlarmSettings(), seed=SEED)
+    cut = result["cuts"]["1e-1"]
+    assert min(cut["n_eff"]) > 10
+    assert min(cut["n_eff_of_error"]) < 5
+    assert cut["unsupported"]
 
 
 def test_foreign_signals_and_rates_that_cannot_be_read_are_refused(scores: Path) -> None:
