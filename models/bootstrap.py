@@ -14,6 +14,7 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from models.efficiency import rising_sums
 from models.scored import ScoredEvents
 
 __all__ = ["Binning", "ReplicaBackground", "Replicas"]
@@ -168,7 +169,7 @@ class ReplicaBackground:
         above = np.cumsum(sums, axis=0)
         self._total = above[-1]
         self._below = self._total - above + sums / 2  # of the background; what is in the same bin counts half
-        rising = np.maximum.accumulate(above, axis=0)
+        rising = rising_sums(above)
         replicas = range(sums.shape[1])
         wanted = np.outer(eps_b, rising[-1])
         self._bin = np.transpose([np.searchsorted(rising[:, r], wanted[:, r]) for r in replicas])

@@ -1,7 +1,7 @@
 """Areas, efficiencies and thresholds of weighted events, each with its statistical error.
 
 Weights keep their signs: sums of signed weights are the unbiased estimates. A cumulative sum that falls where
-negative weights gather is replaced by its running maximum before it is inverted.
+negative weights gather is replaced by its running maximum, which the sum of all limits, before it is inverted.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ __all__ = [
     "auc",
     "effective_events",
     "placements",
+    "rising_sums",
     "share_error",
 ]
 
@@ -70,12 +71,25 @@ def share_error(value: ArrayLike, weight: ArrayLike, strata: Strata | None = Non
     return float(np.sqrt(within + between)) / abs(total)
 
 
+def rising_sums(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cumulative sums of signed weights in a form that can be inverted: their running maximum, up to the last one.
+
+    Args:
+        sums: shape (n, ...), accumulated along the first axis; where the last is not positive nothing limits the
+            maximum.
+    """
+    rising: NDArray[np.float64] = np.maximum.accumulate(sums, axis=0)
+    if not len(sums):
+        return rising
+    return np.minimum(rising, np.where(sums[-1] > 0, sums[-1], np.inf))
+
+
 @dataclass(frozen=True)
 class UpperTail:
     """Σw and Σw² of events at or above each distinct score, from the highest score down."""
 
     score: NDArray[np.float64]  # (m,), falling
-    sumw: NDArray[np.float64]  # (m,), rising (running maximum)
+    sumw: NDArray[np.float64]  # (m,), rising (`rising_sums`)
     sumw2: NDArray[np.float64]  # (m,)
 
     @classmethod
@@ -87,7 +101,7 @@ class UpperTail:
         np.add.at(sums[0], inverse, weight)
         np.add.at(sums[1], inverse, weight**2)
         sumw, sumw2 = np.cumsum(sums[:, ::-1], axis=1)
-        return cls(values[::-1], np.maximum.accumulate(sumw), sumw2)
+        return cls(values[::-1], rising_sums(sumw), sumw2)
 
     @property
     def total(self) -> float:

@@ -117,3 +117,24 @@ def test_effective_events_count_equal_weights_and_discount_unequal_ones():
     assert effective_events(np.full(7, 0.3)) == pytest.approx(7)
     assert effective_events([1.0, 100.0]) == pytest.approx(1.02, abs=0.01)
     assert effective_events([]) == 0
+
+
+def test_negative_weights_at_the_lowest_scores_count_in_the_sum_of_all():
+    score, weight = np.arange(10.0), np.array([-2.0, -1.0, 3, 1, 1, -1, 2, 1, 1, 1])
+    tail = UpperTail.of(score, weight)
+    assert tail.total == weight.sum() == 6
+    assert tail.at(0.5)[:2] == (7.0, 1.0)
+    assert tail.efficiency(0.0, 1.0)[0] == 1.0
+    assert (np.diff(tail.sumw) >= 0).all()
+
+
+def test_pairs_of_opposite_weights_change_no_cut():
+    rng = np.random.default_rng(RNG_SEED)
+    for _ in range(50):
+        score, weight = rng.normal(0, 1, 200), rng.uniform(0.5, 2, 200)
+        at, extra = rng.normal(0, 1, 40), rng.uniform(0.1, 3, 40)
+        plain = UpperTail.of(score, weight)
+        mixed = UpperTail.of(np.concatenate([score, at, at]), np.concatenate([weight, extra, -extra]))
+        assert mixed.total == pytest.approx(plain.total)
+        for efficiency in (0.051, 0.303, 0.907):
+            assert mixed.at(efficiency)[0] == plain.at(efficiency)[0]
