@@ -97,7 +97,7 @@ def fit_baselines(
     waiting = [job for job in jobs if reusable(job.directory, job.identity) is None]
     for job in jobs:
         if job not in waiting:
-            logger.info("%s of region %s is up to date", job.directory.name, content["region"])
+            logger.debug("%s of region %s is up to date", job.directory.name, content["region"])
 
     def inputs(job: _Job) -> tuple[ScalerKind, str, list[str]]:
         return _METHODS[job.name].scaler, _METHODS[job.name].empty, job.columns

@@ -48,7 +48,8 @@ class Analysis(Settings):
     regions: tuple[str, ...] = Field(default=("2L", "3L"), min_length=1, description="regions to analyse")
     features: FeatureSet | None = Field(
         default=None,
-        description="what the model sees: table, reduced, kinematics, rmm or rmm-energies; null is what the preset was made for",
+        description="what the model sees: table, reduced, kinematics, rmm or rmm-energies; null is what the preset was "
+        "made for",
     )
     model: str | None = Field(
         default=None, description="name of the model that is trained and scores; null is <preset>-<features>"

@@ -89,7 +89,18 @@ class Region:
         """Name of the model whose score is the main picture: the evaluated one, else the first scored."""
         scored = scored_models(self.histograms)
         evaluated = str(self.evaluation.get("model", {}).get("name", ""))
-        return evaluated if evaluated in scored or not scored else scored[0]
+        if evaluated in scored or not scored:
+            return evaluated
+        return next((name for name in scored if name not in self.baselines), scored[0])
+
+    @property
+    def baselines(self) -> list[str]:
+        """Names of the baselines that have scored the events."""
+        return [
+            name
+            for name in scored_models(self.histograms)
+            if name in self.models and self.models[name][0].get("role") == "baseline"
+        ]
 
 
 def scored_models(histograms: Iterable[str]) -> list[str]:
@@ -155,10 +166,16 @@ def _searched(region: Region, model: str, histogram: hist.Hist) -> tuple[Region,
 def score_drawings(region: Region) -> list[Drawing]:
     """Draw the stacked score of each model; the main one first, as ``<region>_score``.
 
-    Further scores of a model are tabulated, and their histograms are in histograms.json and histograms.root.
+    Baselines and further scores of a model are tabulated, and their histograms are in histograms.json and
+    histograms.root.
     """
     drawings = []
-    for model in sorted(scored_models(region.histograms), key=lambda model: model != region.model):
+    shown_models = [
+        name
+        for name in scored_models(region.histograms)
+        if name == region.model or name not in region.baselines
+    ]
+    for model in sorted(shown_models, key=lambda model: model != region.model):
         key = f"score/{model}"
         name = "score" if model == region.model else f"score_{model}"
         title = f"Anomaly score of the model {model}, region {region.name}"

@@ -37,7 +37,7 @@ def _rivals(entry: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]
         return max(known, key=lambda name: known[name], default=None)
 
     rivals = [
-        (f"{contestant_label(name)} (best {role})", name, entry["scores"][name])
+        (f"{contestant_label(name).partition(' (')[0]} (best {role})", name, entry["scores"][name])
         for role in ("variable", "baseline")
         if (name := best(role)) is not None
     ]
@@ -77,7 +77,9 @@ def improvement_curves(entry: Mapping[str, Any], *, label: str, sample: Sample) 
         )
         ax.plot(eps_s[told], factor[told], label=f"{text}  {_largest(found)}", **style)
         if name == SCORE:
-            ax.plot(eps_s[~told], factor[~told], color=SCORE_COLOR, linewidth=0.8, zorder=3)
+            # What so few events say may be far above everything, where the legend is.
+            seen = ~told & (factor <= top)
+            ax.plot(eps_s[seen], factor[seen], color=SCORE_COLOR, linewidth=0.8, zorder=3)
     eps_s, factor = _curve(score, curve["eps_s"])
     eps_b = np.asarray(curve["eps_b"])
     eps_b = eps_b[eps_b > 0]

@@ -75,6 +75,18 @@ _TOPICS: Final[tuple[Callable[[Path, Region], Section | None], ...]] = (
 )
 
 
+# What the navigation calls them, for it to fit into a line or two.
+_SHORT: Final = {
+    "score_agreement": "Data in the score",
+    "scoreboard": "Baselines",
+    "significance": "Significance",
+    "alarms": "False alarms",
+    "sculpting": "Masses",
+    "explanation": "Why",
+    "robustness": "Robustness",
+}
+
+
 @dataclass(frozen=True)
 class _RegionView:
     """One region as the template shows it."""
@@ -102,6 +114,7 @@ class _RegionView:
     trained_on_data: list[str]
     glance: list[tuple[str, str]]
     by_family: bool
+    baselines: int
     sections: list[Section]
 
     @property
@@ -280,6 +293,7 @@ def _region_view(
         trained_on_data=[name for name, (card, _) in region.models.items() if left_for_search(card) < 1],
         glance=_glance(region, yields),
         by_family=len(signals) > region.settings.max_power_figures,
+        baselines=len([name for name in region.baselines if name != region.model]),
         sections=sections,
     )
 
@@ -462,6 +476,7 @@ def write_page(output: Path, *, settings: ReportSettings | None = None, processe
         .render(
             regions=views,
             topics={section.key: section.title for view in views for section in view.sections},
+            short_titles=_SHORT,
             pictures=pictures,
             source=" and ".join(sorted({source_label(sample) for sample in samples})),
             dois=sorted({sample.doi for sample in samples if sample.doi}),

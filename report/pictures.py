@@ -22,6 +22,9 @@ _COORDINATES = re.compile(r'\b(d|x|y|points)="[^"]*"', re.DOTALL)
 
 _PREVIEW_DPI = 90
 
+# Width above which a figure gets two columns of the page [inch]; one that fits into one is 6 to 7.5.
+_WIDE = 8.0
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -54,6 +57,7 @@ class Picture:
         alt: what it shows, for those who cannot see it.
         image: data URI of the vector form, or of the PNG of a preview.
         links: format and path relative to the page ("PDF", "figures/2L_score.pdf").
+        wide: it holds panels beside each other, too small to be read in a narrow column.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Picture:
     alt: str
     image: str
     links: tuple[tuple[str, str], ...]
+    wide: bool = False
 
 
 def _compact(svg: str) -> str:
@@ -108,6 +113,7 @@ def save(drawing: Drawing, *, folder: Path, dpi: int = 160) -> Picture:
         alt=drawing.alt,
         image=f"data:image/{kind};base64,{encoded}",
         links=tuple((form, f"{folder.name}/{drawing.name}.{form.lower()}") for form in formats),
+        wide=bool(figure.get_figwidth() > _WIDE),
     )
 
 

@@ -72,8 +72,12 @@ _BASELINE_LABELS = {
 
 
 def contestant_label(name: str) -> str:
-    """Label of a score, baseline, other model or single variable, with mathtext."""
-    return _BASELINE_LABELS.get(name, variable_label(name))
+    """Label of a score, baseline, other model or single variable, with mathtext; a baseline's inputs are named."""
+    for stem, label in _BASELINE_LABELS.items():
+        if name == stem or name.startswith(f"{stem}-"):
+            inputs = name.removeprefix(stem).removeprefix("-")
+            return f"{label} ({inputs})" if inputs else label
+    return variable_label(name)
 
 
 def _role(name: str, entry: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from report.gallery import Region
+from report.gallery import Region, region_drawing
 from report.improvement import improvement_curves
 from report.mathtext import to_html, to_plain
 from report.numbers import count, measurement, significant
@@ -285,13 +285,14 @@ def _drawings(region: Region, names: Mapping[str, str]) -> list[Drawing]:
             continue
         process = str(entry.get("process", key))
         drawings.append(
-            Drawing(
-                name=f"{region.name}_scoreboard_{process}",
+            region_drawing(
+                region,
+                partial(improvement_curves, entry, label=names[key], sample=region.sample),
+                {"signal": key, "scores": entry["scores"]},
+                name=f"scoreboard_{process}",
                 title=f"Significance improvement: {to_html(names[key])}",
                 alt=f"ε_S/√ε_B against the signal efficiency for {to_plain(names[key])}, of the score and its best "
-                f"rivals. Region {region.name}.",
-                draw=partial(improvement_curves, entry, label=names[key], sample=region.sample),
-                data={"signal": key, "scores": entry["scores"]},
+                "rivals.",
             )
         )
     return drawings

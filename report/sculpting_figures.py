@@ -219,7 +219,8 @@ def draw_hunt(mass: str, hunt: Mapping[str, Any], *, key: str, observed: str, sa
         (Patch(facecolor="#cfe3f3", edgecolor="#0072B2")),
         Patch(facecolor=_WINDOW_COLOR, alpha=0.3),
     ]
-    name = "Data" if observed == "collision data" else "Drawn from the background"
+    data = "Pseudo-data" if sample.kind == "demo-simulation" else "Data"
+    name = data if observed == "collision data" else "Drawn from the background"
     probability = f"local p = {significant(hunt['local_p'], 2)}, global p {_equal(hunt['global_p'])}"
     top.legend(
         handles, [name, "Expected background, of as many events", _mathtext(f"{found}\n{probability}")],

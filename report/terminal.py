@@ -281,6 +281,24 @@ def power_table(region: str, result: Mapping[str, Any]) -> None:
     _summary_table(region, result.get("summary") or {})
 
 
+# Of these many are compared, and the terminal names one of each.
+_RIVALS = ("baseline", "variable")
+
+
+def _best_rivals(scores: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The baseline and the variable of the largest mean AUC."""
+    best = set()
+    for role in _RIVALS:
+        known = {
+            name: entry["delta_auc"]["mean"]
+            for name, entry in scores.items()
+            if entry["role"] == role and entry.get("delta_auc")
+        }
+        if known:
+            best.add(max(known, key=lambda name: known[name]))
+    return best
+
+
 def _efficiency(found: Mapping[str, Any]) -> str:
     if found["value"] is None:
         return f"- (n_eff {found['n_eff_background']:.2g})"
@@ -288,9 +306,13 @@ def _efficiency(found: Mapping[str, Any]) -> str:
 
 
 def _summary_table(region: str, summary: Mapping[str, Any]) -> None:
-    """Means over all signals of every score, baseline and variable."""
+    """Means over all signals of the model's scores, and of the best baseline and variable."""
     rows = []
-    for name, entry in (summary.get("scores") or {}).items():
+    scores: Mapping[str, Mapping[str, Any]] = summary.get("scores") or {}
+    shown = _best_rivals(scores)
+    for name, entry in scores.items():
+        if entry["role"] in _RIVALS and name not in shown:
+            continue
         delta = entry.get("delta_auc")
         points = (entry["eps_s"][point] for point in ("1e-2", "1e-3"))
         rows.append(
@@ -303,7 +325,9 @@ def _summary_table(region: str, summary: Mapping[str, Any]) -> None:
         )
     if rows:
         header = ("score", "dAUC to best var., mean", "worst", "eps_S(1e-2)", "eps_S(1e-3)")
-        show_table(f"Region {region}: means over {len(summary['signals'])} signals", header, rows)
+        title = f"Region {region}: means over {len(summary['signals'])} signals"
+        left = len(scores) - len(rows)
+        show_table(f"{title} ({left} weaker rivals in evaluate.json)" if left else title, header, rows)
 
 
 def show_power(region: str, result: dict[str, Any], datasets: dict[str, Any]) -> None:
