@@ -45,7 +45,8 @@ def measurement(value: float | None, error: float | None) -> str:
         return "\u2013"
     if error is None or not isfinite(error):
         return significant(value)
-    if error == 0:
+    # The rounding of sums is no error.
+    if error <= 1e-12 * abs(value):
         return significant(value, 4) if value != round(value) else count(value)
     places = max(0, 1 - floor(log10(error)))
     # An error of 0.00996 rounds up to 0.010: count its digits again after rounding.

@@ -17,7 +17,7 @@ from matplotlib.ticker import NullLocator
 
 from processors.files import read_json
 from processors.histograms import left_for_search, load_histograms, nominal
-from report.gallery import Region
+from report.gallery import Region, region_drawing
 from report.mathtext import to_html, to_plain
 from report.numbers import count, measurement, significant
 from report.pictures import Drawing
@@ -241,13 +241,15 @@ def _drawings(
     sample = replace(
         region.sample, blinded=False, lumi_pb=None if lumi_pb is None else lumi_pb * scores.searched
     )
+    drawn = replace(region, sample=sample)
     everything = [*found, *by_process]
     drawings = [
-        Drawing(
-            name=f"{region.name}_score_agreement",
+        region_drawing(
+            drawn,
+            name="score_agreement",
             title="Data over simulation in the score, by flavour combination and by process",
             alt="Ratio of data to simulated background with its errors for "
-            f"{', '.join(to_plain(entry.label) for entry in everything)}. Region {region.name}.",
+            f"{', '.join(to_plain(entry.label) for entry in everything)}.",
             draw=partial(draw_ratios, everything, sample=sample),
             data={"compared": [entry.to_dict() for entry in everything], "blinded_above": scores.limit},
         )
@@ -255,10 +257,11 @@ def _drawings(
     for part, comparison in zip(parts, found, strict=True):
         if part.name != "all" or whole:
             drawings.append(
-                Drawing(
-                    name=f"{region.name}_score_agreement_{part.name}",
+                region_drawing(
+                    drawn,
+                    name=f"score_agreement_{part.name}",
                     title=f"Anomaly score, {to_html(part.label)}: {_verdict(comparison)}",
-                    alt=f"Stacked histogram of the score with data for {part.label}. Region {region.name}.",
+                    alt=f"Stacked histogram of the score with data for {part.label}.",
                     draw=partial(
                         draw_stack, part.stack, sample=replace(sample, region=f"{region.name}, {part.label}")
                     ),

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from processors.files import read_json
-from report.gallery import Region
+from report.gallery import Region, region_drawing
 from report.mathtext import to_html, to_plain
 from report.numbers import count, measurement, significant
 from report.pictures import Drawing
@@ -95,6 +95,14 @@ def _text(found: Mapping[str, Any]) -> str:
             " Limits marked * correspond to fewer than five signal events, where the asymptotic formulae are too "
             "optimistic: without any background they give 1.9 events in place of 3.0."
         )
+    bins = len(found["limits"].get("background", []))
+    limits = (
+        "<p>Limits are expected CLs upper limits at 95 % confidence on μ, the factor on each signal's cross section, "
+        f"from a fit of all bins of the score with pyhf: each of {bins} bins has "
+        f"at least {significant(found['limits'].get('min_effective', 0), 2)} effective background events (bins are "
+        "merged from the high scores, background alone decides), and its own uncertainty of statistics and "
+        f"{systematic}{_variations(found)}.{remarks}</p>"
+    )
     return (
         f"<p>{first} Everything here is expected: collision data take no part.</p>"
         f"<p>The cut on the score of the model {to_html(found['model'])} is chosen on background alone. Background is "
@@ -103,11 +111,7 @@ def _text(found: Mapping[str, Any]) -> str:
         "uncertain background). Where fewer than ten effective background events are left nothing is claimed. The best "
         "variable beside it is chosen for each signal with knowledge of it, and so is the best of the scanned cuts: "
         "what a search for anomalies may claim is the columns of the stated cuts.</p>"
-        "<p>Limits are expected CLs upper limits at 95 % confidence on μ, the factor on each signal's cross section, "
-        f"from a fit of all bins of the score with pyhf: each of {len(found['limits'].get('background', []))} bins has "
-        f"at least {significant(found['limits'].get('min_effective', 0), 2)} effective background events (bins are "
-        "merged from the high scores, background alone decides), and its own uncertainty of statistics and "
-        f"{systematic}{_variations(found)}.{remarks}</p>"
+        + (limits if bins else "")
     )
 
 
@@ -245,11 +249,12 @@ def _scan_drawings(region: Region, found: Mapping[str, Any], names: Mapping[str,
     for number, start in enumerate(range(0, len(drawn), _PANELS)):
         part = drawn[start : start + _PANELS]
         drawings.append(
-            Drawing(
-                name=f"{region.name}_significance_scan" + (f"_{number + 1}" if number else ""),
+            region_drawing(
+                region,
+                name="significance_scan" + (f"_{number + 1}" if number else ""),
                 title=f"Expected significance along the cut on the score{left_out}",
                 alt="Expected significance against background efficiency with its statistical band, for "
-                f"{', '.join(to_plain(name) for name, _ in part)}. Region {region.name}.",
+                f"{', '.join(to_plain(name) for name, _ in part)}.",
                 draw=partial(
                     draw_scan, found["scan"], part, sample=region.sample, systematic=found["systematic"],
                     fewest=found["min_effective"],
@@ -367,11 +372,12 @@ def _limit_drawings(region: Region, found: Mapping[str, Any], names: Mapping[str
     for number, start in enumerate(range(0, len(limits), _ROWS)):
         part = limits[start : start + _ROWS]
         drawings.append(
-            Drawing(
-                name=f"{region.name}_limits" + (f"_{number + 1}" if number else ""),
+            region_drawing(
+                region,
+                name="limits" + (f"_{number + 1}" if number else ""),
                 title="Expected upper limits on the strength of each signal",
                 alt="Median expected 95 % upper limit on the signal strength with bands of one and two standard "
-                f"deviations for {', '.join(to_plain(name) for name, _ in part)}. Region {region.name}.",
+                f"deviations for {', '.join(to_plain(name) for name, _ in part)}.",
                 draw=partial(draw_limits, part, sample=region.sample),
                 data={"limits": {to_plain(name): limit for name, limit in part}},
             )

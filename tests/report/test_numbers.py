@@ -21,6 +21,7 @@ THIN = "\u202f"
         (0.125, None, "0.125"),
         (0.125, math.nan, "0.125"),
         (None, None, "–"),
+        (0.5, 6.1e-18, "0.5000"),
     ],
 )
 def test_the_error_decides_how_many_digits_are_shown(

@@ -8,7 +8,7 @@ import hist
 import numpy as np
 import pytest
 
-from report.power import auc_overview, best_variable, draw_shapes, roc, score_shapes
+from report.power import auc_overview, best_variable, contestant_label, draw_shapes, roc, score_shapes
 from report.processes import processes_of
 from report.style import Sample
 from report.tables import power_table
@@ -20,6 +20,12 @@ def test_the_best_single_variable_is_not_the_score() -> None:
     scores = {"score": {"auc": 0.9}, "met_et": {"auc": 0.7}, "mll": {"auc": 0.8}, "ht": {"auc": None}}
     assert best_variable(scores) == "mll"
     assert best_variable({"score": {"auc": 0.9}}) is None
+
+
+def test_baselines_have_the_names_that_a_reader_knows_and_say_what_they_saw() -> None:
+    assert contestant_label("baseline-largest-tail-variables") == "Largest upper tail (variables)"
+    assert contestant_label("baseline-pca-rmm") == "PCA error (rmm)"
+    assert contestant_label("met_et") != contestant_label("baseline-met_et")
 
 
 def test_shapes_have_unit_area(datasets: Datasets, histograms: dict[str, hist.Hist], demo: Sample) -> None:

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from report.terminal import INTERVAL, events_bar, progress_bar, timing_table, yields_table
+from report.terminal import INTERVAL, events_bar, power_table, progress_bar, timing_table, yields_table
 
 
 class Clock:
@@ -139,3 +139,26 @@ def test_yields_of_incomplete_input_say_so_and_what_is_scaled(
     assert "Zee" not in title
     yields_table("2L", {"lumi_pb": 100.0, "datasets": {"361106.Zee.2lep": book}})
     assert "INCOMPLETE" not in capsys.readouterr().out
+
+
+def test_of_many_rivals_the_terminal_names_the_best_baseline_and_variable(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def entry(role: str, mean: float) -> dict[str, object]:
+        point = {"mean": None, "error": None}
+        delta = {"mean": mean, "error": 0.001, "worst": mean, "worst_error": 0.001}
+        return {"role": role, "delta_auc": delta, "eps_s": {"1e-2": point, "1e-3": point}}
+
+    scores = {
+        "score": entry("model", -0.01),
+        "baseline-pca": entry("baseline", -0.04),
+        "baseline-mahalanobis": entry("baseline", -0.02),
+        "mll": entry("variable", -0.3),
+        "meff": entry("variable", -0.1),
+        "best_variable": entry("oracle", 0.0),
+    }
+    power_table("2L", {"signals": {}, "summary": {"scores": scores, "signals": ["a"]}})
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("score", "baseline-mahalanobis", "meff", "best variable"))
+    assert not any(name in shown for name in ("baseline-pca", "mll"))
+    assert "2 weaker rivals in evaluate.json" in shown
