@@ -234,9 +234,7 @@ def _agreement_text(result: Mapping[str, Any]) -> str:
     )
 
 
-def _region_view(
-    region: Region, cuts: list[str], agreement: Mapping[str, Any], sections: list[Section]
-) -> _RegionView:
+def _region_view(region: Region, cuts: list[str], agreement: Mapping[str, Any], output: Path) -> _RegionView:
     """Tabulate one region and say what is drawn of it."""
     processes = processes_of(region.datasets)
     kinds = {process.kind for process in processes}
@@ -294,7 +292,8 @@ def _region_view(
         glance=_glance(region, yields),
         by_family=len(signals) > region.settings.max_power_figures,
         baselines=len([name for name in region.baselines if name != region.model]),
-        sections=sections,
+        # Last: histograms of another selection are refused above.
+        sections=[section for make in _TOPICS if (section := make(output, region)) is not None],
     )
 
 
@@ -453,7 +452,7 @@ def write_page(output: Path, *, settings: ReportSettings | None = None, processe
             region,
             list(selection["regions"][region.name]["cuts"]),
             {} if region.sample.blinded else agreement.get(region.name) or {},
-            [section for make in _TOPICS if (section := make(output, region)) is not None],
+            output,
         )
         for region in regions
     ]
