@@ -81,6 +81,8 @@ def score_region(
         logger.warning(
             "model %s was trained on other shards than it scores now: train again unless that is meant", model
         )
+    # What a baseline is worth is told without variations: their histograms would be most of all that is written.
+    variations = manifest["variations"][: None if card.get("role", "model") == "model" else 1]
     scoring = Scoring(
         region=name,
         n_leptons=region.n_leptons,
@@ -88,12 +90,12 @@ def score_region(
         model=model.absolute(),
         loader=loader,
         variables=manifest["variables"],
-        variations=manifest["variations"],
+        variations=variations,
         seed=seed,
         directory=output.absolute() / "scores" / name / model_name,
         fractions=_fractions(card),
     )
-    of_model = [checksum(model / "card.json"), seed, manifest["variables"], manifest["variations"]]
+    of_model = [checksum(model / "card.json"), seed, manifest["variables"], variations]
     hashes = {
         shard["path"].removesuffix(".parquet"): dependence(
             [*of_model, shard["checksum"], scales[shard["dataset"]]]
@@ -115,6 +117,7 @@ def score_region(
         "model_checksum": card.get("checksum"),
         "scores": card.get("scores", ["mse"]),
         "role": card.get("role", "model"),
+        "variations": variations,
         "scored_shards": manifest["config_hash"],
         "config_hash": fingerprint(hashes),
         "seed": seed,
