@@ -93,9 +93,11 @@ def test_pandas_reads_all_shards_at_once_as_the_readme_says(output: Path) -> Non
 def test_score_histogram_integrates_to_the_sum_of_weights(output: Path) -> None:
     histograms = load_histograms(output / "histograms.json")
     for name, region in _regions(output).items():
-        scores = [h for key, h in histograms.items() if key.startswith(f"{name}/score/")]
-        assert len(scores) == 2, "squared and absolute error"
-        for in_histogram in map(_sums, scores):
+        scores = {key: h for key, h in histograms.items() if key.startswith(f"{name}/score/")}
+        model, baselines = f"{name}/score/default-table", f"{name}/score/baseline-"
+        assert {model, f"{model}/mae"} <= set(scores)
+        assert sum(key.startswith(baselines) for key in scores) == len(scores) - 2 == 5
+        for in_histogram in map(_sums, scores.values()):
             for dataset, book in region["datasets"].items():
                 value, variance = in_histogram.get(dataset, (0.0, 0.0))
                 assert math.isclose(value, book["sumw"], rel_tol=1e-12, abs_tol=1e-12), dataset

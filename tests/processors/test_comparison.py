@@ -174,7 +174,8 @@ def test_without_data_every_input_is_kept(own_sample: Any, select: Any, tmp_path
     select(own_sample.fileset(), tmp_path)
     result = compare(tmp_path, STRICT)
     assert (result["status"], result["inputs"]) == ("no data", {})
-    assert len(inputs_in(tmp_path)["kept"]) == 33 + 529
+    # The table, the cells, and H_T of the kinematics.
+    assert len(inputs_in(tmp_path)["kept"]) == 33 + 529 + 1
 
 
 def test_shards_without_a_matrix_are_compared_in_their_features(
