@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from report.numbers import significant
+from report.power import stamp_across
 from report.processes import Floats
 from report.stacks import garwood_interval
 from report.style import DATA_COLOR, INK, MUTED, Sample, new_figure, stamp, styled
@@ -139,7 +140,7 @@ def draw_mass_shapes(
     for axis in (first.yaxis, below.yaxis):
         axis.set_minor_formatter(NullFormatter())
     below.yaxis.set_minor_locator(NullLocator())
-    _stamp_across(figure, axes[0, 0], axes[0, -1], sample, "background: held-out events")
+    stamp_across(figure, axes[0, 0], axes[0, -1], sample, "background: held-out events")
     figure.align_ylabels()
     return figure
 
@@ -149,16 +150,6 @@ def _band(ax: Axes, edges: Floats, low: Floats, high: Floats, color: str) -> Non
         edges, np.append(low, low[-1]), np.append(high, high[-1]), step="post", color=color, alpha=0.28,
         linewidth=0, zorder=3,
     )  # fmt: skip
-
-
-def _stamp_across(figure: Figure, first: Axes, last: Axes, sample: Sample, subtitle: str) -> None:
-    """Write the stamp over a row of panels, with an invisible frame that spans them."""
-    left, right = first.get_position(), last.get_position()
-    frame = figure.add_axes((left.x0, left.y0, right.x1 - left.x0, left.height), frameon=False)
-    frame.set(xticks=[], yticks=[])
-    frame.tick_params(which="both", length=0)
-    frame.set_zorder(-1)
-    stamp(frame, sample, subtitle=subtitle)
 
 
 @styled

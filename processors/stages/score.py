@@ -95,13 +95,7 @@ def score_region(
         directory=output.absolute() / "scores" / name / model_name,
         fractions=_fractions(card),
     )
-    of_model = [checksum(model / "card.json"), seed, manifest["variables"], variations]
-    hashes = {
-        shard["path"].removesuffix(".parquet"): dependence(
-            [*of_model, shard["checksum"], scales[shard["dataset"]]]
-        )
-        for shard in manifest["shards"]
-    }
+    hashes = _shard_hashes(scoring, manifest)
     receipts, histograms = _done(
         scoring,
         shard_chunks(manifest, shards, hashes),
@@ -127,6 +121,17 @@ def score_region(
         ],
     }
     return _written(scoring, scored, histograms, workers, friends=friends)
+
+
+def _shard_hashes(scoring: Scoring, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Chunk -> hash of everything its scores depend on."""
+    of_model = [checksum(scoring.model / "card.json"), scoring.seed, scoring.variables, scoring.variations]
+    return {
+        shard["path"].removesuffix(".parquet"): dependence(
+            [*of_model, shard["checksum"], manifest["datasets"][shard["dataset"]]["scale"]]
+        )
+        for shard in manifest["shards"]
+    }
 
 
 def score_files(
