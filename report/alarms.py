@@ -1,6 +1,5 @@
 """False alarms on the page: claimed and measured rates, injected and found significances, and the blind mix."""
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
@@ -14,7 +13,7 @@ from report.numbers import count, measurement, p_value, significant
 from report.pictures import Drawing
 from report.power import signal_name
 from report.processes import Process, processes_of
-from report.sections import Section
+from report.sections import Section, of_region
 from report.tables import Cell, Table
 
 __all__ = ["ALARMS_HEADER", "alarms_rows", "alarms_section"]
@@ -64,11 +63,8 @@ def alarms_section(output: Path, region: Region) -> Section | None:
         output: directory of the whole analysis, with ``alarms.json``.
         region: names of signals and what is written on figures.
     """
-    path = output / "alarms.json"
-    if not path.is_file():
-        return None
-    entry = json.loads(path.read_text(encoding="utf-8"))["regions"].get(region.name)
-    if entry is None:
+    entry = of_region(output, "alarms", region.name)
+    if not entry:
         return None
     title = "False alarms, injected signals, and a blind mix"
     cuts = _cuts_table(region.name, entry)

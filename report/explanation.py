@@ -8,9 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from fileset.exceptions import InputError
 from processors.constants import FLAVOUR_COMBINATION
-from processors.files import read_json
 from report.event_display import Display, draw_event_display
 from report.gallery import Region, region_drawing
 from report.mathtext import to_html, to_plain
@@ -19,7 +17,7 @@ from report.numbers import count, measurement, significant
 from report.pictures import Drawing
 from report.power import variable_label
 from report.processes import Floats
-from report.sections import Section
+from report.sections import Section, of_region
 from report.shares import draw_latent_space, draw_share_chart
 from report.tables import Cell, Table
 
@@ -59,14 +57,7 @@ def explanation_section(output: Path, region: Region) -> Section | None:
     Raises:
         InputError: explanation.json is no JSON document.
     """
-    path = output / "explanation.json"
-    if not path.is_file():
-        return None
-    try:
-        found = (read_json(path).get("regions") or {}).get(region.name)
-    except ValueError as error:
-        message = f"{path} is no JSON document ({error}); remove it and run the stage explain again"
-        raise InputError(message) from error
+    found = of_region(output, "explanation", region.name)
     if not found:
         return None
     found = {**found, "events": _unblinded(region, found)}

@@ -1,6 +1,5 @@
 """The page: one self-contained HTML file that shows a whole run."""
 
-import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +41,7 @@ from report.score_agreement import score_agreement_section
 from report.scoreboard import scoreboard_section
 from report.sculpting import sculpting_section
 from report.search import search_table
-from report.sections import Section
+from report.sections import Section, document
 from report.settings import ReportSettings
 from report.significance import significance_section
 from report.sources import source_table
@@ -124,18 +123,6 @@ class _RegionView:
         return own + [drawing for section in self.sections for drawing in section.drawings]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """Read a JSON document of the output folder; a missing one is empty."""
-    if not path.is_file():
-        return {}
-    try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        message = f"{path} is no JSON document ({error}); remove it and run its stage again"
-        raise InputError(message) from error
-    return document
-
-
 def _sample(
     name: str,
     lumi_pb: float | None,
@@ -161,7 +148,7 @@ def _models(folder: Path, scored: Collection[str]) -> dict[str, tuple[dict[str, 
     """Card and history of each model of a region whose scores are shown; of all where none has scored yet."""
     cards = sorted(folder.glob("*/card.json"))
     cards = [card for card in cards if card.parent.name in scored] or cards
-    return {card.parent.name: (_read(card), _read(card.parent / "history.json")) for card in cards}
+    return {card.parent.name: (document(card), document(card.parent / "history.json")) for card in cards}
 
 
 def _events(
@@ -381,7 +368,7 @@ def _region(
         for key, histogram in histograms.items()
         if key.startswith(f"{name}/")
     }
-    manifest = _read(output / "shards" / name / "manifest.json")
+    manifest = document(output / "shards" / name / "manifest.json")
     cell_names = list((manifest.get("features") or {}).get("rmm") or [])
     compared = output / "comparison" / name / "cells.zip"
     cells = load_cells(compared) if compared.is_file() and cell_names else {}
@@ -405,7 +392,7 @@ def _region(
         cell_names=cell_names,
         cells=cells,
         events=_events(output / "shards" / name, manifest, cell_names, settings, name) if cell_names else [],
-        searches=[_read(path) for path in sorted((output / "search" / name).glob("*/search.json"))],
+        searches=[document(path) for path in sorted((output / "search" / name).glob("*/search.json"))],
     )
 
 
@@ -431,14 +418,14 @@ def write_page(output: Path, *, settings: ReportSettings | None = None, processe
             "others were scored with --bundle"
         )
         raise InputError(message)
-    selection = _read(output / "select.json")
+    selection = document(output / "select.json")
     if not (output / "histograms.json").is_file():
         message = f"{output / 'histograms.json'} is missing; run the stage select first"
         raise InputError(message)
     histograms = load_histograms(output / "histograms.json")
-    evaluation = _read(output / "evaluate.json").get("regions") or {}
-    agreement = _read(output / "agreement.json").get("regions") or {}
-    run = _read(output / "run.json")
+    evaluation = document(output / "evaluate.json").get("regions") or {}
+    agreement = document(output / "agreement.json").get("regions") or {}
+    run = document(output / "run.json")
     complete = bool(selection["complete"])
     folder = output / "report"
     regions = [

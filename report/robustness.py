@@ -6,7 +6,6 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
-from processors.files import read_json
 from report.gallery import Region, region_drawing
 from report.mathtext import to_html, to_plain
 from report.numbers import count, measurement, significant
@@ -14,7 +13,7 @@ from report.pictures import Drawing
 from report.power import signal_name
 from report.processes import processes_of
 from report.robustness_figures import draw_comparison, draw_response
-from report.sections import Section
+from report.sections import Section, of_region
 from report.tables import Cell, Table
 
 __all__ = ["robustness_section"]
@@ -43,9 +42,8 @@ def robustness_section(output: Path, region: Region) -> Section | None:
         output: directory of the whole analysis, with robustness.json.
         region: of the page.
     """
-    document = output / "robustness.json"
-    found = read_json(document)["regions"].get(region.name) if document.is_file() else None
-    if found is None:
+    found = of_region(output, "robustness", region.name)
+    if not found:
         return None
     names = _names(found, region)
     tables = [

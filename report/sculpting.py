@@ -6,8 +6,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from fileset.exceptions import InputError
-from processors.files import read_json
 from report.gallery import Region, region_drawing
 from report.mathtext import to_html, to_plain
 from report.numbers import count, measurement, significant
@@ -21,7 +19,7 @@ from report.sculpting_figures import (
     drawable,
     probability_text,
 )
-from report.sections import Section
+from report.sections import Section, of_region
 from report.tables import Cell, Table
 
 __all__ = ["sculpting_section"]
@@ -42,14 +40,7 @@ def sculpting_section(output: Path, region: Region) -> Section | None:
     Raises:
         InputError: sculpting.json is no JSON document.
     """
-    path = output / "sculpting.json"
-    if not path.is_file():
-        return None
-    try:
-        found = (read_json(path).get("regions") or {}).get(region.name)
-    except ValueError as error:
-        message = f"{path} is no JSON document ({error}); remove it and run the stage sculpting again"
-        raise InputError(message) from error
+    found = of_region(output, "sculpting", region.name)
     if not found:
         return None
     tables = [_shapes_table(region, found)]

@@ -14,14 +14,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from processors.files import read_json
 from report.gallery import Region, region_drawing
 from report.mathtext import to_html, to_plain
 from report.numbers import count, measurement, significant
 from report.pictures import Drawing
 from report.power import signal_name, variable_label
 from report.processes import Process, processes_of
-from report.sections import Section
+from report.sections import Section, of_region
 from report.style import ALERT, INK, MUTED, Sample, new_figure, stamp, styled
 from report.tables import Cell, Table
 
@@ -42,9 +41,8 @@ def significance_section(output: Path, region: Region) -> Section | None:
         output: directory of the whole analysis, with significance.json.
         region: whose signals and labels these are.
     """
-    path = output / "significance.json"
-    found = read_json(path)["regions"].get(region.name) if path.is_file() else None
-    if found is None:
+    found = of_region(output, "significance", region.name)
+    if not found:
         return None
     processes = processes_of(region.datasets)
     signals: Mapping[str, Mapping[str, Any]] = found["signals"]
