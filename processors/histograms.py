@@ -84,7 +84,7 @@ _LEPTON_VARIABLES = {
 _SCORES = {
     "mse": Variable(800, -6, 10, r"$\log_{10}$ reconstruction error"),
     "mae": Variable(600, -5, 7, r"$\log_{10}$ mean absolute error"),
-    "distance": Variable(800, -6, 10, r"$\log_{10}$ (reconstruction error + size / 2)"),
+    "distance": Variable(800, -6, 10, r"$\log_{10}$ (error + size / 2)"),
     "elbo": Variable(800, -4, 12, r"$\log_{10}(-$ELBO$)$"),
     "kl": Variable(1100, -12, 10, r"$\log_{10}$ Kullback-Leibler divergence"),
     "mu2": Variable(1100, -12, 10, r"$\log_{10}\Sigma\mu^2$"),

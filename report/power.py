@@ -288,7 +288,8 @@ def roc(
     if strongest is not None:
         ax.plot(
             *_curve(entry["scores"][strongest]), color=INK, linewidth=1.5, zorder=3.5, linestyle=(0, (1, 1)),
-            label=f"{contestant_label(strongest)}  {_auc_text(entry['scores'][strongest])}",
+            # Its inputs are told in the tables: two columns of the legend hold no longer names.
+            label=f"{contestant_label(strongest).split(' (')[0]}  {_auc_text(entry['scores'][strongest])}",
         )  # fmt: skip
     chance = np.logspace(np.log10(lowest), 0, 80)
     ax.plot(chance, chance, ":", color=MUTED, linewidth=1.1, label="Chance  0.5", zorder=2)
@@ -308,7 +309,8 @@ def roc(
             color=MUTED, rotation=90, ha="right", va="bottom", zorder=1,
         )  # fmt: skip
     ax.legend(
-        loc="upper left", ncols=2, fontsize=10.5, mode="expand", bbox_to_anchor=(0.015, 0, 0.97, 0.985),
+        loc="upper left", ncols=2, fontsize=10.5 if strongest is None else 9.0, mode="expand",
+        bbox_to_anchor=(0.015, 0, 0.97, 0.985), handlelength=1.6, handletextpad=0.5,
         borderaxespad=0, title=f"{label}:  AUC", title_fontproperties={"size": 11.5}, alignment="left",
     )  # fmt: skip
     stamp(ax, sample, subtitle="background: held-out events")
