@@ -21,6 +21,7 @@ JET_RADIUS: Final = 0.4
 
 _LABELLED: Final = 0.04  # smallest length, as part of the longest, at which an object bears its momentum
 _RAYS: Final = (0.5, 1.0, 1.5, 2.0, 2.5)
+_MARGIN = 1.6  # of the frame around the longest momentum, which has its number at its tip
 
 
 class _Look(NamedTuple):
@@ -136,12 +137,13 @@ def draw_event_display(display: Display, *, sample: Sample) -> Figure:
         sample: what it is from.
     """
     figure = new_figure(8.4, 6.9)
-    across = figure.add_axes((0.085, 0.385, 0.395, 0.395 * 8.4 / 6.9))
-    along = figure.add_axes((0.585, 0.385, 0.395, 0.395 * 8.4 / 6.9))
-    reach = 1.3 * max(momentum.pt for momentum in display.objects)
+    side = 0.372  # of a square view, in parts of the figure's width
+    across = figure.add_axes((0.115, 0.405, side, side * 8.4 / 6.9))
+    along = figure.add_axes((0.603, 0.405, side, side * 8.4 / 6.9))
+    reach = _MARGIN * max(momentum.pt for momentum in display.objects)
     _draw_across(across, display.objects, reach)
     _draw_along(along, display.objects, reach)
-    frame = figure.add_axes((0.085, 0.385, 0.895, 0.395 * 8.4 / 6.9), frameon=False)
+    frame = figure.add_axes((0.115, 0.405, 0.86, side * 8.4 / 6.9), frameon=False)
     frame.set(xticks=[], yticks=[])
     frame.tick_params(which="both", length=0)
     frame.set_zorder(-1)
@@ -170,7 +172,7 @@ def _draw_across(ax: Axes, objects: Sequence[Momentum], reach: float) -> None:
 def _draw_along(ax: Axes, objects: Sequence[Momentum], reach: float) -> None:
     seen = [momentum for momentum in objects if momentum.eta is not None]
     tips = [momentum.pt * np.sinh(momentum.eta) for momentum in seen if momentum.eta is not None]
-    length = 1.3 * max([abs(tip) for tip in tips] + [reach / 1.3])
+    length = _MARGIN * max([abs(tip) for tip in tips] + [reach / _MARGIN])
     ax.set(xlim=(-length, length), ylim=(-reach, reach))
     ax.set_xlabel(r"$p_z$ [GeV]", fontsize=12)
     ax.set_ylabel(r"$\pm p_T$ [GeV]", fontsize=12)
