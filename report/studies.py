@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from processors.files import write_json
 from report.analysis import Analysis, StudyName
-from report.terminal import progress_bar
+from report.terminal import progress_bar, show_table
 
 __all__ = ["baselines_of", "write_robustness", "write_studies"]
 
@@ -127,6 +127,16 @@ def write_studies(analysis: Analysis, bundles: dict[str, tuple[Path, dict[str, A
                 regions[name] = work(_Scored(analysis, name, bundle, card))
                 tick(number + 1, len(bundles), name)
         write_json(document, {"format": 1, "regions": regions})
+        if study == "alarms":
+            _show_alarms(regions)
+
+
+def _show_alarms(regions: dict[str, Any]) -> None:
+    """Whether claimed rates of false alarms hold, on the terminal."""
+    from report.alarms import ALARMS_HEADER, alarms_rows  # noqa: PLC0415 - imports Matplotlib
+
+    rows = [row for name, entry in regions.items() for row in alarms_rows(name, entry)]
+    show_table("False alarms of pseudo-experiments without a signal", ALARMS_HEADER, rows)
 
 
 def write_robustness(analysis: Analysis, bundles: dict[str, tuple[Path, dict[str, Any]]]) -> None:
