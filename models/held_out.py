@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,8 @@ __all__ = ["FeatureSample", "Origin", "read_features"]
 _IDENTITY: Final = ("channelNumber", "runNumber", "eventNumber")
 _FEWEST: Final = 100  # events of a dataset that are kept before any is thinned
 _DRAW_SALT: Final = 0x0B5E55ED  # who is kept must not follow the split
+
+_Which: TypeAlias = tuple[tuple[float, float, float], int]  # fractions of the splits, and which of them
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def read_features(
     seed: int,
     limit: int,
     fractions: tuple[float, float, float] = SPLIT_FRACTIONS,
-    everything: bool = False,
+    split: str | None = "test",
 ) -> FeatureSample:
     """Events of some datasets with their features.
 
@@ -95,14 +97,15 @@ def read_features(
         seed: of the split.
         limit: events at most, beside those 100 of each dataset.
         fractions: of the split.
-        everything: all events, not only those of the test split. A dataset of which nothing is held out counts with all
-            events anyway.
+        split: "train", "validation" or "test"; None takes all events. A dataset of which that split holds nothing
+            counts with all events anyway.
 
     Raises:
         FailureError: a shard is missing or differs from the manifest.
     """
     entries = {name: [e for e in manifest["shards"] if e["dataset"] == name] for name in sorted(datasets)}
-    part = 1.0 if everything else fractions[SPLITS.index("test")]
+    which = None if split is None else (fractions, SPLITS.index(split))
+    part = 1.0 if which is None else fractions[which[1]]
     expected = part * sum(entry["rows"] for found in entries.values() for entry in found)
     share = min(1.0, limit / expected) if expected else 1.0
     parts: list[_Part] = []
@@ -112,9 +115,9 @@ def read_features(
         quota = max(_FEWEST, ceil(share * part * rows)) if share < 1 else rows
         ordered = sorted(found, key=lambda entry: fingerprint([entry["path"], seed]))
         fields = (path.parent, ordered, columns)
-        own = _dataset(*fields, seed=seed, quota=quota, fractions=None if everything else fractions)
-        if not everything and not sum(float(p.weight.sum()) for p in own) > 0:
-            own = _dataset(*fields, seed=seed, quota=quota, fractions=None)
+        own = _dataset(*fields, seed=seed, quota=quota, which=which)
+        if which is not None and not sum(float(p.weight.sum()) for p in own) > 0:
+            own = _dataset(*fields, seed=seed, quota=quota, which=None)
         parts += _scaled(own, sum(entry["sumw"] for entry in found), rows, scale)
     return _joined(parts, sorted(datasets), len(columns))
 
@@ -148,14 +151,14 @@ def _dataset(
     *,
     seed: int,
     quota: int,
-    fractions: tuple[float, float, float] | None,
+    which: _Which | None,
 ) -> list[_Part]:
     """Events of one dataset, shard by shard until there are enough; of them those with the lowest draws."""
     parts: list[_Part] = []
     for entry in entries:
         if sum(len(part.key) for part in parts) >= quota:
             break
-        parts.append(_shard(directory / entry["path"], entry, columns, seed=seed, fractions=fractions))
+        parts.append(_shard(directory / entry["path"], entry, columns, seed=seed, which=which))
     draws = np.concatenate([part.draw for part in parts]) if parts else np.zeros(0, dtype=np.uint64)
     if len(draws) <= quota:
         return parts
@@ -169,7 +172,7 @@ def _shard(
     columns: Sequence[str],
     *,
     seed: int,
-    fractions: tuple[float, float, float] | None,
+    which: _Which | None,
 ) -> _Part:
     try:
         check_whole(path, entry["checksum"])
@@ -178,10 +181,11 @@ def _shard(
         msg = f"cannot read shard {path} ({error}): run the stage select again"
         raise FailureError(msg) from error
     identity = [table[name].to_numpy() for name in _IDENTITY]
-    if fractions is None:
+    if which is None:
         rows = np.arange(table.num_rows)
     else:
-        rows = np.flatnonzero(split_of(*identity, seed=seed, fractions=fractions) == SPLITS.index("test"))
+        fractions, split = which
+        rows = np.flatnonzero(split_of(*identity, seed=seed, fractions=fractions) == split)
     features = np.array([table[name].to_numpy()[rows] for name in columns], dtype=np.float32)
     return _Part(
         entry,

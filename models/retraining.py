@@ -163,7 +163,7 @@ class Retraining:
             shutil.copyfile(inputs, derived.with_name("inputs.json"))
         return derived
 
-    def events(self, datasets: Sequence[str], seed: int, *, everything: bool = False) -> FeatureSample:
+    def events(self, datasets: Sequence[str], seed: int, *, split: str | None = "test") -> FeatureSample:
         """Held-out, or all, events of some datasets."""
         return read_features(
             self.path,
@@ -173,7 +173,7 @@ class Retraining:
             seed=seed,
             limit=self.settings.max_events,
             fractions=self.training.fractions,
-            everything=everything,
+            split=split,
         )
 
 
@@ -211,7 +211,7 @@ class _Run:
         self.kinds = dict.fromkeys(jobs.of_kind("background"), "background")
         self.nominal, self.card = jobs.score("nominal", self.kinds, seed, tell=tell)
         self.background = jobs.events(list(self.kinds), seed)
-        self.signals = jobs.events(jobs.of_kind("signal"), seed, everything=True)
+        self.signals = jobs.events(jobs.of_kind("signal"), seed, split=None)
 
     def entry(
         self,

@@ -1,6 +1,6 @@
 """The thesis' tests of robustness: what a trained model notices, and how it depends on what it has learnt.
 
-Held-out background is changed and scored again, beside what it was: lepton momenta multiplied, columns and objects
+Held-out background is changed and scored again, beside what it was: momenta multiplied, columns and objects
 exchanged, noise added. What needs new trainings is in `models.retraining`.
 """
 
@@ -10,25 +10,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
+import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
 from fileset.exceptions import FailureError, InputError
 from models.contrasts import Scored, changed
+from models.hardening import STRENGTHS, harder
 from models.held_out import FeatureSample, Origin, read_features
 from models.perturbations import (
     Balance,
     Features,
     columns_of_objects,
     exchanged,
+    scaled_leading_lepton,
     with_noise,
     with_objects_of_others,
 )
 from models.presets import FeatureSet
 from models.retraining import Retraining, retrained
 from models.settings import RobustnessSettings, TrainingSettings
-from models.source_events import lepton_changes
-from processors.settings import RegionSettings, RMMSettings
+from models.source_events import Change, event_changes
+from processors.settings import LeptonSettings, RegionSettings, RMMSettings
 from processors.shards import read_manifest
 from processors.split import SPLIT_FRACTIONS
 
@@ -38,11 +41,13 @@ logger = logging.getLogger(__name__)
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 
-_LEPTON_TESTS: Final[dict[str, Balance]] = {"lepton-pt": "kept", "lepton-pt-balanced": "balanced"}
 _RETRAINED: Final = ("without-process", "little-data", "inverse")
 _FILLED: Final = 0.1  # share of the background in which a column that is exchanged is filled at least
 # Streams of random numbers, so that no test depends on which others are made.
-_STREAMS: Final = {"swapped-columns": 1, "swapped-objects": 2, "noise": 3, "noise-filled": 4}
+_STREAMS: Final = {
+    "swapped-columns": 1, "swapped-objects": 2, "noise": 3, "noise-filled": 4,
+    "lepton-pt": 5, "lepton-pt-balanced": 6, "harder": 7,
+}  # fmt: skip
 
 
 class Model(Protocol):
@@ -132,12 +137,14 @@ def robustness(
         directory=output / "robustness" / str(content["region"]),
     )
     tell = _counted(progress, len(inputs) + jobs.number(anew))
-    events = partial(lepton_changes, content, model.features, region=region, rmm=rmm)
+    events = partial(event_changes, content, model.features, region=region, rmm=rmm)
     return {
         "complete": content.get("complete", True),
         "model": {"name": model.name, "features": len(model.features), "checksum": card.get("checksum")},
         "sample": sample.summary(),
-        "inputs": _input_tests(model, sample, inputs, settings, seed=seed, events=events, tell=tell),
+        "inputs": _input_tests(
+            model, sample, inputs, settings, seed=seed, events=events, leptons=region.leptons, tell=tell
+        ),
         "retraining": retrained(jobs, anew, tell=tell),
     }
 
@@ -168,19 +175,20 @@ def _input_tests(
     settings: RobustnessSettings,
     *,
     seed: int,
-    events: Callable[[Origin, NDArray[np.uint64]], Callable[..., Features]],
+    events: Callable[[Origin, NDArray[np.uint64]], Callable[[Change], Features]],
+    leptons: LeptonSettings,
     tell: Callable[[str], None],
 ) -> dict[str, list[dict[str, Any]]]:
     """Every test: a list of changes, each with what it is and what it does to the score."""
     before = Scored(model.score(sample.features), sample.weight, sample.strata)
     found: dict[str, list[dict[str, Any]]] = {}
-    leptons = [test for test in tests if test in _LEPTON_TESTS]
-    if leptons:
-        for test in leptons:
-            tell(test)
-        found |= _lepton_tests(model, sample, before, leptons, settings.lepton_factors, events)
+    in_files = [test for test in tests if test in _EVENT_CHANGES]
+    for test in in_files:
+        tell(test)
+    if in_files:
+        found |= _event_tests(model, sample, before, in_files, settings, events, leptons=leptons, seed=seed)
     for test in tests:
-        if test not in _LEPTON_TESTS:
+        if test in _CHANGES:
             tell(test)
             rng = np.random.default_rng((seed % 2**32, _STREAMS[test]))
             found[test] = [
@@ -189,30 +197,75 @@ def _input_tests(
     return {test: found[test] for test in tests}
 
 
-def _lepton_tests(
+def _event_tests(
     model: Model,
     sample: FeatureSample,
     before: Scored,
     tests: Sequence[str],
-    factors: Sequence[float],
-    events: Callable[[Origin, NDArray[np.uint64]], Callable[..., Features]],
+    settings: RobustnessSettings,
+    events: Callable[[Origin, NDArray[np.uint64]], Callable[[Change], Features]],
+    *,
+    leptons: LeptonSettings,
+    seed: int,
 ) -> dict[str, list[dict[str, Any]]]:
-    """The leading lepton's momentum multiplied, in the events of the files."""
-    after = {(test, factor): np.empty(len(sample), dtype=np.float32) for test in tests for factor in factors}
+    """Physics objects made harder, in the events of the files."""
+    changes = {
+        (test, number): (what, change)
+        for test in tests
+        for number, (what, change) in enumerate(_EVENT_CHANGES[test](settings, leptons))
+    }
+    after = {key: np.empty(len(sample), dtype=np.float32) for key in changes}
     for origin in sample.origins:
-        features = events(origin, sample.key[origin.rows])
-        if not np.allclose(features(1.0, "kept"), sample.features[origin.rows], rtol=1e-4, atol=1e-4):
+        key = sample.key[origin.rows]
+        features = events(origin, key)
+        if not np.allclose(features(_unchanged), sample.features[origin.rows], rtol=1e-4, atol=1e-4):
             msg = (
                 f"events {origin.source['start']} to {origin.source['stop']} of {origin.source['file']} do not give "
                 "the features in the shards: run the stage select again with the present settings"
             )
             raise FailureError(msg)
-        for (test, factor), scores in after.items():
-            scores[origin.rows] = model.score(features(factor, _LEPTON_TESTS[test]))
+        for number, (of, scores) in enumerate(after.items()):
+            rng = np.random.default_rng(
+                (seed % 2**32, number, int(key[0]))
+            )  # the same for any order of files
+            change = changes[of][1]
+            scores[origin.rows] = model.score(features(partial(change, rng=rng)))
     return {
-        test: [{"factor": factor} | changed(before, after[test, factor]) for factor in factors]
+        test: [what | changed(before, after[of]) for of, (what, _) in changes.items() if of[0] == test]
         for test in tests
     }
+
+
+def _unchanged(record: ak.Array) -> ak.Array:
+    return record
+
+
+EventChanges: TypeAlias = Iterator[tuple[dict[str, Any], Callable[..., ak.Array]]]
+
+
+def _leading_leptons(settings: RobustnessSettings, leptons: LeptonSettings, *, met: Balance) -> EventChanges:
+    for factor in settings.lepton_factors:
+
+        def change(record: ak.Array, *, rng: np.random.Generator, factor: float = factor) -> ak.Array:  # noqa: ARG001
+            return scaled_leading_lepton(record, factor, leptons=leptons, met=met)
+
+        yield {"factor": factor}, change
+
+
+def _harder(_: RobustnessSettings, leptons: LeptonSettings) -> EventChanges:
+    for way, strengths in STRENGTHS.items():
+        for strength in strengths:
+            yield (
+                {"way": way, "strength": strength},
+                partial(harder, way=way, strength=strength, leptons=leptons),
+            )
+
+
+_EVENT_CHANGES: Final[dict[str, Callable[[RobustnessSettings, LeptonSettings], EventChanges]]] = {
+    "lepton-pt": partial(_leading_leptons, met="kept"),
+    "lepton-pt-balanced": partial(_leading_leptons, met="balanced"),
+    "harder": _harder,
+}
 
 
 # --- changed columns -------------------------------------------------------------------------------------------------

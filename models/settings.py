@@ -33,6 +33,7 @@ ActivationName: TypeAlias = Literal["relu", "tanh", "leakyrelu", "linear", "sigm
 RobustnessTest: TypeAlias = Literal[
     "lepton-pt",
     "lepton-pt-balanced",
+    "harder",
     "swapped-columns",
     "swapped-objects",
     "noise",

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import awkward as ak
 import numpy as np
@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 
 from fileset.exceptions import FailureError
 from models.held_out import Origin
-from models.perturbations import Balance, Features, event_features, scaled_leading_lepton
+from models.perturbations import Features, event_features
 from processors.schema import OpenDataSchema, event_record
 from processors.settings import RegionSettings, RMMSettings
 from processors.split import identity_hash
 
-__all__ = ["lepton_changes"]
+__all__ = ["Change", "event_changes"]
+
+Change: TypeAlias = Callable[[ak.Array], ak.Array]  # of a record of `schema.event_record`
 
 
-def lepton_changes(
+def event_changes(
     manifest: Mapping[str, Any],
     columns: Sequence[str],
     origin: Origin,
@@ -26,8 +28,8 @@ def lepton_changes(
     *,
     region: RegionSettings,
     rmm: RMMSettings,
-) -> Callable[[float, Balance], Features]:
-    """What makes features of some events anew from the file they were selected from, the leading lepton changed.
+) -> Callable[[Change], Features]:
+    """What makes features of some events anew from the file they were selected from, after a change.
 
     Args:
         manifest: of the shards.
@@ -36,6 +38,9 @@ def lepton_changes(
         key: hash of their identity, shape (n,).
         region: its cuts.
         rmm: which matrix.
+
+    Returns:
+        Features of shape (n, k) of the changed events; a change keeps how many good leptons an event has.
 
     Raises:
         FailureError: the file cannot be read, or does not hold the events.
@@ -53,9 +58,8 @@ def lepton_changes(
         raise FailureError(msg)
     record = record[place]
 
-    def features(factor: float, met: Balance) -> Features:
-        scaled = scaled_leading_lepton(record, factor, leptons=region.leptons, met=met)
-        made, index = event_features(scaled, columns, region=region, rmm=rmm)
+    def features(change: Change) -> Features:
+        made, index = event_features(change(record), columns, region=region, rmm=rmm)
         if len(index) < len(record):
             msg = f"events of {file} do not have {region.n_leptons} good leptons: run the stage select again"
             raise FailureError(msg)

@@ -128,11 +128,20 @@ def _pairs(entry: Entry) -> str:
     return " ↔ ".join(escape(name) for name in pairs[0])
 
 
+_WAYS: Final = {
+    "leading lepton": "leading lepton p<sub>T</sub> × {}",
+    "leptons": "p<sub>T</sub> of all leptons × {}",
+    "jets": "p<sub>T</sub> of all jets × {}",
+    "more jets": "with the jets of other events: {}",
+    "missing momentum": "{} GeV more missing transverse momentum",
+    "everything": "p<sub>T</sub> of leptons and jets and E<sub>T</sub><sup>miss</sup> × {}",
+}
 _CHANGES: Final[dict[str, Callable[[Entry], str]]] = {
     "lepton-pt": lambda entry: f"leading lepton p<sub>T</sub> × {entry['factor']:g}",
     "lepton-pt-balanced": lambda entry: (
         f"leading lepton p<sub>T</sub> × {entry['factor']:g}, balanced by E<sub>T</sub><sup>miss</sup>"
     ),
+    "harder": lambda entry: _WAYS[entry["way"]].format(f"{entry['strength']:g}"),
     "swapped-columns": _pairs,
     "swapped-objects": lambda entry: (
         f"{escape(entry['object'])} of another event"

@@ -56,7 +56,7 @@ def test_no_more_shards_are_read_than_the_limit_needs(manifest, features):
 
 
 def test_all_events_can_be_asked_for(manifest, samples, features):
-    sample = sample_of(manifest, features, datasets=["3.susy"], everything=True)
+    sample = sample_of(manifest, features, datasets=["3.susy"], split=None)
     assert len(sample) == len(samples["3.susy"][2]["weight"])
     assert sample.summary()["sumw"] == pytest.approx(samples["3.susy"][2]["weight"].sum())
 
