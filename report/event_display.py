@@ -258,6 +258,9 @@ def _draw_legend(figure: Figure, display: Display) -> None:
 
 def _draw_leading(figure: Figure, display: Display) -> None:
     """Shares of the leading inputs as bars, and facts about the event."""
+    figure.text(0.6, 0.225, "\n".join(display.facts), fontsize=10, va="top", linespacing=1.5)
+    if not display.inputs:  # no model has scored it
+        return
     ax = figure.add_axes((0.3, 0.075, 0.27, 0.15))
     places = np.arange(len(display.shares))
     ax.barh(places, display.shares, height=0.62, color="#7a7f87", zorder=2)
@@ -268,4 +271,3 @@ def _draw_leading(figure: Figure, display: Display) -> None:
     ax.tick_params(axis="x", labelsize=9.5)
     ax.minorticks_off()
     ax.set_xlabel("Share in the score", fontsize=10.5)
-    figure.text(0.6, 0.225, "\n".join(display.facts), fontsize=10, va="top", linespacing=1.5)
