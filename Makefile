@@ -1,5 +1,5 @@
 # make demo   sets everything up and runs the main job on the shipped demo sample
-# make test   sets everything up and passes the tests
+# make test   sets everything up and passes the tests, with lint, types and documentation
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -12,7 +12,7 @@ READY_TEST := $(VENV)/.ready-test
 demo: setup
 	$(BIN)/python run_analysis.py run --fileset demo --output $(OUTPUT)
 
-test: lint types unit
+test: lint types docs unit
 
 setup: $(READY)
 setup-test: $(READY_TEST)
@@ -30,6 +30,7 @@ $(READY_TEST): $(READY)
 lint: setup-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
 types: setup-test
 	$(BIN)/mypy
@@ -39,7 +40,7 @@ unit: setup-test
 	KERAS_BACKEND=jax $(BIN)/pytest -n 2 --dist loadgroup -m "not neutral" tests/models
 
 docs: setup-test
-	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs output/docs
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs output/docs
 
 bench: setup-test
 	for script in scale scheduler training; do $(BIN)/python benchmarks/$$script.py || exit 1; done
