@@ -64,3 +64,22 @@ def test_contents_that_are_not_added_number_by_number_are_refused() -> None:
     mean = hist.Hist(hist.axis.Regular(2, 0, 1, name="x"), storage=hist.storage.Mean())
     with pytest.raises(KeyError, match="mean"):
         packed({"x": mean})
+
+
+def test_sums_of_many_datasets_are_to_the_bit_those_of_adding_one_after_the_other() -> None:
+    chunks = [histograms(f"{100 * (seed % 7)}.sample", seed) for seed in range(20)]
+    out = added([packed(chunk) for chunk in chunks])
+    by_dataset = [
+        accumulate(chunks[number::7]) for number in range(7)
+    ]  # packs of the same axes are added first
+    expected = accumulate(by_dataset)
+    for name, histogram in expected.items():
+        assert out[name] == histogram
+        assert list(out[name].axes[0]) == list(histogram.axes[0])
+
+
+def test_histograms_of_one_name_and_other_bins_are_not_added() -> None:
+    narrow = {"x": hist.Hist(hist.axis.StrCategory(["a"], growth=True), hist.axis.Regular(4, 0, 1))}
+    wide = {"x": hist.Hist(hist.axis.StrCategory(["b"], growth=True), hist.axis.Regular(4, 0, 2))}
+    with pytest.raises(ValueError, match="axes"):
+        added([packed(narrow), packed(wide)])
