@@ -11,6 +11,7 @@ import os
 import platform
 import statistics
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["arguments", "in_pairs", "machine", "peak_memory", "report", "say", "timed"]
+__all__ = ["arguments", "exponent", "in_pairs", "machine", "peak_memory", "report", "say", "timed"]
 
 RESULTS = Path("output") / "benchmarks"
 
@@ -40,7 +41,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
 
 
 def machine(*, seconds: float = 1.0) -> dict[str, Any]:
-    """What decides how fast anything can be: cores, float32 matrix product, versions; and how busy it is."""
+    """What decides how fast anything can be: cores, matrix product, reading a cached file, versions; and the load."""
     one = np.random.default_rng(1).random((2048, 2048), dtype=np.float32)
     products, begin = 0, time.perf_counter()
     while time.perf_counter() - begin < seconds or not products:
@@ -53,9 +54,20 @@ def machine(*, seconds: float = 1.0) -> dict[str, Any]:
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "load_before": round(os.getloadavg()[0], 2),
         "matrix_product_gflops": round(gigaflops, 1),
+        "read_mb_per_second": round(_read_rate()),
         "python": platform.python_version(),
         "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
     }
+
+
+def _read_rate(megabytes: int = 256) -> float:
+    """Megabytes a second of reading a file that is in the page cache: the best of five."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(bytes(megabytes * 1_000_000))
+        file.flush()
+        target = bytearray(megabytes * 1_000_000)
+        with Path(file.name).open("rb", buffering=0) as again:
+            return max(megabytes / timed(lambda: (again.seek(0), again.readinto(target))) for _ in range(5))
 
 
 def _processor() -> str:
@@ -102,6 +114,19 @@ def in_pairs(one: Callable[[], float], other: Callable[[], float], pairs: int) -
         "other": statistics.median(others),
         "pairs": pairs,
     }
+
+
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> dict[str, float]:
+    """How a cost grows: the slope of log(cost) against log(size), 1 where it is linear, and its standard error.
+
+    Args:
+        sizes: at least three.
+        costs: of each.
+    """
+    x, y = np.log(np.asarray(sizes, float)), np.log(np.asarray(costs, float))
+    slope, offset = np.polyfit(x, y, 1)
+    rest = np.sum((y - slope * x - offset) ** 2) / max(len(x) - 2, 1)
+    return {"exponent": float(slope), "error": float(np.sqrt(rest / np.sum((x - x.mean()) ** 2)))}
 
 
 @contextmanager
