@@ -5,7 +5,7 @@ import random
 import pytest
 import uproot
 
-from fileset.read_errors import OPEN_ERRORS, READ_ERRORS, is_read_error
+from fileset.read_errors import OPEN_ERRORS, READ_ERRORS
 
 
 def _read(path):
@@ -35,19 +35,6 @@ def test_damage_raises_only_listed_errors(damage, whole_skim, tmp_path):
         except OPEN_ERRORS:
             failed += 1
     assert failed > 5
-
-
-def test_an_error_wrapped_by_coffea_is_recognised():
-    def wrapped(cause):
-        error = RuntimeError("Failed processing file")
-        error.__cause__ = cause
-        return error
-
-    assert is_read_error(wrapped(OSError("no route to host")))
-    assert is_read_error(wrapped(TypeError("'FSTimeoutError' object is not subscriptable")))
-    assert is_read_error(TypeError("'ClientResponseError' object is not subscriptable"))
-    assert not is_read_error(wrapped(TypeError("'NoneType' object is not subscriptable")))
-    assert not is_read_error(wrapped(ValueError("a bug")))
 
 
 def test_bugs_are_no_read_errors():
