@@ -101,7 +101,7 @@ def event_features(
         InputError: a column is not made.
     """
     events = select_events(record, n_leptons=region.n_leptons, leptons=region.leptons, jets=region.jets)
-    made: dict[str, Features] = feature_table(events)
+    made: dict[str, Features] = feature_table(events, region.columns)
     if not set(columns) <= set(made):
         layout = layout_of(rmm)
         matrix = rapidity_mass_matrix(

@@ -3,14 +3,28 @@
 Units are GeV, radians and mm. An absent object gives 0, never a mean.
 """
 
+import re
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
+from fileset.exceptions import InputError
 from processors.constants import B_TAG_WORKING_POINTS
 from processors.kinematics import cos_theta_star, invariant_mass, stransverse_mass
 from processors.objects import SelectedEvents
+from processors.own_functions import own_function
+from processors.settings import ColumnSettings, RegionSettings
 
-__all__ = ["REDUCED", "baseline_names", "feature_table", "kinematic_names", "table_names"]
+__all__ = [
+    "REDUCED",
+    "baseline_names",
+    "feature_sets",
+    "feature_table",
+    "kinematic_names",
+    "made_names",
+    "table_names",
+]
 
 _EVENT_FEATURES = (
     "njet20",
@@ -83,15 +97,55 @@ def kinematic_names(n_leptons: int) -> tuple[str, ...]:
     return ("ht", "lep1_pt", mass, "met_et", "mt2", "njet20")
 
 
-def feature_table(events: SelectedEvents) -> dict[str, NDArray[np.float32]]:
+# Columns of a shard that are no features, and how the names of others begin.
+_BOOKS = ("channelNumber", "runNumber", "eventNumber", "flcomp", "split", "dataset")
+_RESERVED = re.compile(r"lep\d_|weight|score|met$|(mt|hl|d?et)_(j|b|e|mu|g)\d|[mh]_(j|b|e|mu|g)\d+_")
+
+
+def feature_sets(region: RegionSettings) -> dict[str, list[str]]:
+    """What models may take of the table: name of the set -> its columns, those of the user's own at the end."""
+    sets = {
+        "table": table_names(region.n_leptons),
+        "reduced": REDUCED,
+        "kinematics": kinematic_names(region.n_leptons),
+    }
+    return {
+        name: [*columns, *(own for own, column in region.columns.items() if name in column.sets)]
+        for name, columns in sets.items()
+    }
+
+
+def made_names(region: RegionSettings) -> tuple[str, ...]:
+    """Every column that is made without the matrix and may be asked for.
+
+    Raises:
+        InputError: a column of the user's own has the name of another, or its function cannot be imported.
+    """
+    made = (*table_names(region.n_leptons), *baseline_names(region.n_leptons))
+    for name, column in region.columns.items():
+        if name in {*made, *_BOOKS} or _RESERVED.match(name) or not name.isidentifier():
+            message = f"a column cannot have the name {name!r}: take letters, digits and _ that name no other column"
+            raise InputError(message)
+        own_function(column.function)
+    return (*made, *region.columns)
+
+
+def feature_table(
+    events: SelectedEvents, own: Mapping[str, ColumnSettings] | None = None
+) -> dict[str, NDArray[np.float32]]:
     """Feature table, baseline variables and tracked variables of the selected events.
 
     Args:
         events: n events with L good leptons.
+        own: further columns, see `ColumnSettings`.
 
     Returns:
         Column name -> shape (n,) float32, all finite: `table_names(L)`; `ht`, `st`, `meff` [GeV], the scalar sums
-        of jet pT, jet and lepton pT, and these and the missing transverse momentum; `lepN_tracksigd0pvunbiased`.
+        of jet pT, jet and lepton pT, and these and the missing transverse momentum; `lepN_tracksigd0pvunbiased`;
+        and those of the user's own.
+
+    Raises:
+        InputError: a function of the user's own does not give one number for each event.
     """
     lepton, jets = events.lepton, events.jets
     n_leptons = lepton["pt"].shape[1]
@@ -118,9 +172,21 @@ def feature_table(events: SelectedEvents) -> dict[str, NDArray[np.float32]]:
     ht = jets.sums(jets["pt"])
     st = ht + lepton["pt"].sum(axis=1, dtype=np.float64)
     columns |= {"ht": ht, "st": st, "meff": st + events.met_pt}
+    columns |= {name: _own_column(events, column.function) for name, column in (own or {}).items()}
     finite = {
         name: np.nan_to_num(column.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
         for name, column in columns.items()
     }
     absent = np.zeros(len(events), dtype=np.float32)
     return {name: finite.get(name, absent) for name in dict.fromkeys((*table_names(n_leptons), *finite))}
+
+
+def _own_column(events: SelectedEvents, function: str) -> NDArray[np.generic]:
+    values = np.asarray(own_function(function)(events))
+    if values.shape != (len(events),) or values.dtype.kind not in "biuf":
+        message = (
+            f"{function} gives {values.dtype} of shape {values.shape} for {len(events)} events: it must give one "
+            "number for each"
+        )
+        raise InputError(message)
+    return values

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from processors.constants import FLAVOUR_COMBINATION
 from processors.files import replace_atomically
+from processors.settings import ColumnSettings
 from processors.split import SPLITS
 from processors.weights import NOMINAL
 
@@ -30,6 +31,7 @@ __all__ = [
     "save_histograms",
     "save_root",
     "score_histogram",
+    "variables_of",
 ]
 
 
@@ -117,6 +119,11 @@ def histogrammed(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if _variable(name) is not None)
 
 
+def variables_of(columns: Mapping[str, ColumnSettings]) -> dict[str, Variable]:
+    """Binning and label of columns of the user's own."""
+    return {name: Variable(c.bins, c.low, c.high, c.label or name) for name, c in columns.items()}
+
+
 def _flavour_axis(n_leptons: int) -> hist.axis.IntCategory:
     numbers = sorted(number for flavours, number in FLAVOUR_COMBINATION.items() if sum(flavours) == n_leptons)
     return hist.axis.IntCategory(numbers or [-1], name="flcomp", label="flavour combination")
@@ -140,6 +147,7 @@ def feature_histogram(
     values: ArrayLike,
     weights: Mapping[str, ArrayLike],
     variations: Sequence[str] = (NOMINAL,),
+    variable: Variable | None = None,
 ) -> hist.Hist:
     """Histogram of one feature of one dataset; axes dataset, variation, flcomp, the feature.
 
@@ -153,8 +161,9 @@ def feature_histogram(
         values: of the feature, shape (n,).
         weights: variation -> shape (n,); collision data have only the nominal one.
         variations: all that the analysis has.
+        variable: binning and label; by default those that are known by the name.
     """
-    variable = _variable(name)
+    variable = variable or _variable(name)
     if variable is None:
         message = f"no binning is known for {name!r}"
         raise ValueError(message)

@@ -18,6 +18,7 @@ from typing import Any
 
 from fileset.exceptions import FailureError
 from processors.dispatch import cause_of
+from processors.own_functions import modules_to_send
 from processors.shipping import THREAD_VARIABLES, TOPIC, by_value, ship
 
 __all__ = ["Look", "NotReadyError", "check_workers", "one_file_each"]
@@ -74,6 +75,7 @@ def check_workers(
     inputs: Mapping[str, str] | None = None,
     scoring: bool = False,
     timeout: int = 60,
+    own: tuple[str, ...] = (),
 ) -> list[Look]:
     """Looks whether scheduler and workers can do the work, and gives them our packages where these are missing.
 
@@ -86,6 +88,7 @@ def check_workers(
         inputs: dataset -> path or address of a file that some worker must be able to read.
         scoring: models will be used: Keras' backend must be there too.
         timeout: time that a server of files may take to answer [s].
+        own: functions of the user's own, "module:function", that workers must have.
 
     Returns:
         What was seen, in the order looked at.
@@ -100,7 +103,7 @@ def check_workers(
         looks = [
             _look_at_size(workers),
             _look_at_versions(client, workers, packages),
-            _look_at_packages(client, workers, packages, scoring=scoring),
+            _look_at_packages(client, workers, packages, scoring=scoring, own=own),
             _look_at_threads(client, workers),
         ]
         if scoring:
@@ -234,7 +237,12 @@ def _look_at_versions(client: Any, workers: Mapping[str, Any], packages: tuple[s
 
 
 def _look_at_packages(
-    client: Any, workers: Mapping[str, Any], packages: tuple[str, ...], *, scoring: bool
+    client: Any,
+    workers: Mapping[str, Any],
+    packages: tuple[str, ...],
+    *,
+    scoring: bool,
+    own: tuple[str, ...] = (),
 ) -> Look:
     try:
         on_scheduler = ship(
@@ -243,6 +251,7 @@ def _look_at_packages(
             versions_here=_versions,
             known=frozenset(workers),
             within=_ANSWERS_WITHIN,
+            own=modules_to_send(own),
         )
     except TimeoutError:
         raise _silent([_SCHEDULER, *workers], workers, _ANSWERS_WITHIN) from None
@@ -253,7 +262,8 @@ def _look_at_packages(
         )
         return Look("packages", "not shipped", (failure,))
     how = {_SCHEDULER: on_scheduler} | _on_workers(client, workers, _how_packages_came)
-    modules = (*_MODULES, *(_MODULES_FOR_MODELS if scoring else ()))
+    of_user = tuple(sorted({name.partition(":")[0] for name in own}))
+    modules = (*_MODULES, *(_MODULES_FOR_MODELS if scoring else ()), *of_user)
     failures = tuple(
         f"{modules[0].partition('.')[0]} and the other packages cannot be imported on {_named(places, workers)} "
         f"({problem}): install what is missing there"

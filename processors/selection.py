@@ -11,7 +11,7 @@ from coffea.processor import ProcessorABC
 from numpy.typing import NDArray
 
 from processors.features import feature_table
-from processors.histograms import feature_histogram, histogrammed
+from processors.histograms import feature_histogram, histogrammed, variables_of
 from processors.objects import SelectedEvents, rmm_objects
 from processors.receipts import write_receipt
 from processors.regions import apply_region, flavour_combination, tally
@@ -115,7 +115,7 @@ class SelectionProcessor(ProcessorABC):
         record = event_record(events, photons="photon" in self.collections)
         weights = event_weights(record, metadata, self.weights)
         selected, cutflow = apply_region(record, weights.weight(), self.region)
-        features = feature_table(selected)
+        features = feature_table(selected, self.region.columns)
         varied = corrected_weights(weights, selected.index, features, metadata, self.weights)
         if self.weights.corrections:
             cutflow["corrections"] = tally(varied[NOMINAL])
@@ -145,6 +145,7 @@ class SelectionProcessor(ProcessorABC):
         return columns
 
     def _histograms(self, dataset: str, chosen: Selected) -> dict[str, hist.Hist]:
+        own = variables_of(self.region.columns)
         return {
             f"{self.name}/{feature}": feature_histogram(
                 feature,
@@ -154,8 +155,9 @@ class SelectionProcessor(ProcessorABC):
                 values=chosen.features[feature],
                 weights=chosen.weights,
                 variations=variation_names(self.weights),
+                variable=own.get(feature),
             )
-            for feature in histogrammed(tuple(chosen.features))
+            for feature in (*histogrammed(tuple(chosen.features)), *own)
         }
 
     def _matrix_columns(self, selected: SelectedEvents) -> dict[str, NDArray[np.float32]]:

@@ -14,6 +14,7 @@ from fileset.settings import Settings
 
 __all__ = [
     "REGIONS",
+    "ColumnSettings",
     "ComparisonSettings",
     "Convention",
     "CorrectionSettings",
@@ -61,6 +62,31 @@ class JetSettings(Settings):
     )
 
 
+class ColumnSettings(Settings):
+    """A further column of the feature table: what a function of one's own gives for the selected events."""
+
+    function: str = Field(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description='"module:function" of a module beside the configuration file, or of an installed package; it takes '
+        "the selected events (`processors.objects.SelectedEvents`) and gives one number for each",
+    )
+    bins: int = Field(ge=1, description="bins of its histogram")
+    low: float = Field(description="where its histogram begins")
+    high: float = Field(description="where its histogram ends")
+    label: str | None = Field(default=None, description="of its axis, with the unit; null is its name")
+    sets: tuple[Literal["table", "reduced", "kinematics"], ...] = Field(
+        default=("table",),
+        description="feature sets that it joins; without any it is drawn and not trained on",
+    )
+
+    @model_validator(mode="after")
+    def _has_a_width(self) -> Self:
+        if self.high <= self.low:
+            message = f"a histogram from {self.low:g} to {self.high:g} has no width"
+            raise ValueError(message)
+        return self
+
+
 class RegionSettings(Settings):
     """A region; a cut that is null is not made."""
 
@@ -82,6 +108,9 @@ class RegionSettings(Settings):
     )
     n_b_jets_min: int | None = Field(default=None, ge=0, description="at least this many b-jets")
     n_b_jets_max: int | None = Field(default=None, ge=0, description="at most this many b-jets; 0 is a veto")
+    columns: dict[str, ColumnSettings] = Field(
+        default_factory=dict, description="further columns of the feature table in this region alone, by name"
+    )
 
     @model_validator(mode="after")
     def _leptons_that_cuts_ask_for(self) -> Self:

@@ -14,20 +14,18 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import cloudpickle
 from distributed import WorkerPlugin
 
+from processors.own_functions import SUFFIXES, sources
+
 __all__ = ["PACKAGES", "THREAD_VARIABLES", "by_value", "ship"]
 
 PACKAGES = ("fileset", "processors", "models", "report")
 DISTRIBUTION = "collider-anomalies"
-
-# What is shipped beside Python: catalogues, tables and templates; the demo's events are not.
-_SUFFIXES = (".py", ".yaml", ".csv", ".json", ".j2")
 
 # A Dask worker is one thread of many: libraries that start a thread for each core are told to start one.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -67,7 +65,8 @@ def _found(packages: tuple[str, ...], suffixes: tuple[str, ...]) -> dict[str, st
         if spec is None or spec.origin is None or not Path(spec.origin).is_file():
             continue
         root, digest = Path(spec.origin).parent, hashlib.sha256()
-        for path in sorted(root.rglob("*")):
+        alone = spec.submodule_search_locations is None
+        for path in [Path(spec.origin)] if alone else sorted(root.rglob("*")):
             if path.suffix in suffixes and "__pycache__" not in path.parts:
                 digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
@@ -171,6 +170,7 @@ def ship(
     versions_here: Callable[[tuple[str, ...]], dict[str, str]],
     known: frozenset[str],
     within: float | None = None,
+    own: tuple[str, ...] = (),
 ) -> str:
     """Has scheduler and workers import the same packages of ours as this process does.
 
@@ -180,30 +180,35 @@ def ship(
         versions_here: tells them there; pickled by value.
         known: addresses of the workers that are there now.
         within: time that the scheduler and the workers have for each of two steps; None for any [s].
+        own: modules and packages of the user that go with them.
 
     Returns:
         How the scheduler has them: "installed" or "shipped".
     """
-    archive, expected = _archive(), _found(PACKAGES, _SUFFIXES)
-    plugin = _Packages(archive, expected, _SUFFIXES, THREAD_VARIABLES, versions, versions_here, known, TOPIC)
+    expected = _found(tuple(dict.fromkeys((*PACKAGES, *own))), SUFFIXES)
+    archive = _archive(tuple((name, digest) for name, digest in expected.items() if name not in PACKAGES))
+    plugin = _Packages(archive, expected, SUFFIXES, THREAD_VARIABLES, versions, versions_here, known, TOPIC)
     with by_value(sys.modules[__name__]):
         how = client.sync(
-            client.run_on_scheduler, _on_scheduler, archive, expected, _SUFFIXES, callback_timeout=within
+            client.run_on_scheduler, _on_scheduler, archive, expected, SUFFIXES, callback_timeout=within
         )
         client.sync(client.register_plugin, plugin, name=plugin.name, callback_timeout=within)
     return str(how)
 
 
 @cache
-def _archive() -> bytes:
-    """The packages and, so that their version is known there, what pip would know of them."""
+def _archive(own: tuple[tuple[str, str], ...] = ()) -> bytes:
+    """The packages and, so that their version is known there, what pip would know of them.
+
+    Args:
+        own: modules and packages of the user, with the digest of their content.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
-        for package in PACKAGES:
-            root = Path(str(importlib.import_module(package).__file__)).parent
-            for path in sorted(root.rglob("*")):
-                if path.suffix in _SUFFIXES and "__pycache__" not in path.parts:
-                    _add(packed, f"{package}/{path.relative_to(root).as_posix()}", path.read_bytes())
+        for package in (*PACKAGES, *(name for name, _ in own)):
+            root, files = sources(package)
+            for path in files:
+                _add(packed, path.relative_to(root).as_posix(), path.read_bytes())
         about = importlib.metadata.distribution(DISTRIBUTION)
         folder = f"{DISTRIBUTION.replace('-', '_')}-{about.version}.dist-info"
         _add(packed, f"{folder}/METADATA", (about.read_text("METADATA") or "").encode())

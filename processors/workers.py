@@ -37,9 +37,16 @@ class Workers:
 
     A context manager. Stages ask it for coffea executors, everything else for a `map`. Before the first task it looks
     whether a Dask cluster is fit for it.
+
+    Args:
+        settings: where and how the work is done.
+        watch: hears how the work goes.
+        own: functions of the user's own, "module:function", whose modules a Dask cluster needs too.
     """
 
-    def __init__(self, settings: ExecutionSettings, watch: Watch | None = None) -> None:
+    def __init__(
+        self, settings: ExecutionSettings, watch: Watch | None = None, own: tuple[str, ...] = ()
+    ) -> None:
         for what, given in (
             ("a scheduler", settings.scheduler),
             ("a site", settings.site),
@@ -59,6 +66,7 @@ class Workers:
                 site_of(settings)
         self.settings = settings
         self.watch = watch or Watch()
+        self.own = own
         self._stack = ExitStack()
         self._looks: list[Look] | None = None
 
@@ -129,7 +137,7 @@ class Workers:
             client, timeout = self._client, self.settings.timeout
             try:
                 self._looks = check_workers(
-                    client, output=output, inputs=inputs, scoring=scoring, timeout=timeout
+                    client, output=output, inputs=inputs, scoring=scoring, timeout=timeout, own=self.own
                 )
             except OSError as error:
                 raise _lost(client, error) from error

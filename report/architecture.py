@@ -45,7 +45,7 @@ def layers_of(card: Mapping[str, Any]) -> list[Layer]:
     """
     settings = card.get("settings") or {}
     inputs = len(card.get("features") or ())
-    if not inputs or "encoder" not in settings:
+    if not inputs or "encoder" not in settings or settings.get("builder"):
         return []
     encoder, decoder = list(settings["encoder"]), list(settings.get("decoder", ()))
     widths = [inputs if width == "n" else int(width) for width in (*encoder, *decoder, inputs)]

@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from coffea.processor.executor import WorkItem
 from fileset.exceptions import InputError
 from processors.books import dataset_books, manifest_of
 from processors.execution import unreadable, work_items
-from processors.features import baseline_names, table_names
+from processors.features import baseline_names, made_names
 from processors.files import checksum, fingerprint, read_json
 from processors.friends import write_friends
 from processors.receipts import dependence
@@ -172,7 +172,7 @@ def score_files(
         InputError: the model is missing, of another split, or takes inputs that are not made here.
         FailureError: a chunk could not be read.
     """
-    check_corrections(weights, (*table_names(region.n_leptons), *baseline_names(region.n_leptons)))
+    check_corrections(weights, made_names(region))
     card = _card(model, seed)
     seed = int(card["seeds"]["split"]) if seed is None else seed
     rmm = rmm.model_copy(update={"write": not _in_table(region).issuperset(card["features"])})
@@ -320,7 +320,7 @@ def _fractions(card: Mapping[str, Any]) -> tuple[float, float, float]:
 
 def _in_table(region: RegionSettings) -> set[str]:
     """Columns that are made without the matrix."""
-    return {*table_names(region.n_leptons), *baseline_names(region.n_leptons)}
+    return set(made_names(region))
 
 
 def _check_inputs(
@@ -344,6 +344,7 @@ def _check_inputs(
         )
         raise InputError(message)
     own, cells = card.get("trained_on", {}).get("recipe") or {}, not _in_table(region).issuperset(features)
+    own, recipe = _of_inputs(own, features), _of_inputs(recipe, features)
     parts = [
         part for part in own if part in recipe and own[part] != recipe[part] and (part != "rmm" or cells)
     ]
@@ -353,3 +354,10 @@ def _check_inputs(
             "set them as they were, or train again"
         )
         raise InputError(message)
+
+
+def _of_inputs(recipe: Mapping[str, Any], features: Sequence[str]) -> dict[str, Any]:
+    """A recipe with those columns of the user's own alone that a model takes; how they are drawn does not matter."""
+    known = recipe.get("columns", {})
+    columns = {f: [known[f][what] for what in ("function", "content")] for f in features if f in known}
+    return {**recipe, "columns": columns}

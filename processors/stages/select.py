@@ -10,8 +10,9 @@ import hist
 from fileset.exceptions import FailureError
 from processors.books import dataset_books, ledger, manifest_of, scaled_books
 from processors.execution import Missing, run_chunks, unreadable, work_items
-from processors.features import REDUCED, baseline_names, kinematic_names, table_names
+from processors.features import baseline_names, feature_sets, made_names
 from processors.files import checksum, fingerprint
+from processors.own_functions import digest_of
 from processors.receipts import dependence
 from processors.rmm import energy_cells, model_cells
 from processors.schema import OpenDataSchema
@@ -46,10 +47,11 @@ def selection_hashes(
 ) -> dict[str, str]:
     """Hash, for each dataset, of everything that its selected events depend on."""
     common = {
-        "cuts": region.model_dump(),
+        "cuts": region.model_dump(exclude={"columns"}),
         "weights": weights.model_dump(),
         "corrections": {name: checksum(c.file) for name, c in weights.corrections.items()},
         "rmm": rmm.model_dump(exclude={"removed"}),  # the shards hold every cell
+        **_own_columns(region),
     }
     return {
         dataset: dependence({**common, **{k: content["metadata"].get(k) for k in _DECISIVE_METADATA}})
@@ -63,6 +65,19 @@ def input_recipe(region: RegionSettings, rmm: RMMSettings) -> dict[str, Any]:
         "leptons": region.leptons.model_dump(mode="json"),
         "jets": region.jets.model_dump(mode="json"),
         "rmm": rmm.model_dump(mode="json", exclude={"removed", "write"}),
+        **_own_columns(region),
+    }
+
+
+def _own_columns(region: RegionSettings) -> dict[str, Any]:
+    """Columns of the user's own, with the content of the modules that make them; nothing where there are none."""
+    if not region.columns:
+        return {}
+    return {
+        "columns": {
+            name: {**column.model_dump(mode="json"), "content": digest_of(column.function)}
+            for name, column in region.columns.items()
+        }
     }
 
 
@@ -95,7 +110,7 @@ def select_region(
     Raises:
         FailureError: chunks could not be read and that is not allowed; the ledger is written all the same.
     """
-    check_corrections(weights, (*table_names(region.n_leptons), *baseline_names(region.n_leptons)))
+    check_corrections(weights, made_names(region))
     directory = output.absolute() / "shards" / name  # workers may run elsewhere
     dataset_hashes = selection_hashes(fileset, region=region, weights=weights, rmm=rmm)
     items = {
@@ -137,9 +152,7 @@ def select_region(
         complete=not missing,
         lumi_pb=result["lumi_pb"],
         features={
-            "table": list(table_names(region.n_leptons)),
-            "reduced": list(REDUCED),
-            "kinematics": list(kinematic_names(region.n_leptons)),
+            **feature_sets(region),
             "rmm": list(model_cells(rmm)),
             "rmm-energies": list(energy_cells(model_cells(rmm))),
         },
