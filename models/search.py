@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fileset.exceptions import FailureError
+from fileset.exceptions import FailureError, InputError
 from models import backend
 from models.bundle import checksum_of_json
 from models.fitting import Progress
@@ -72,9 +72,12 @@ def search(
         `search.json`, the leaderboard; beside it `best.yaml`, a configuration that trains the winner.
 
     Raises:
-        InputError: the manifest cannot be used, or the space needs more inputs.
+        InputError: the manifest cannot be used, the space needs more inputs, or the network is one of the user's own.
         FailureError: no trial could be trained, or workers were lost.
     """
+    if training.builder is not None:
+        msg = f"training.builder = {training.builder} is one network, and tune tries many: leave it out, or train it"
+        raise InputError(msg)
     content = read_manifest(manifest)
     columns = kept_columns(manifest, content, feature_columns(content, features))
     region = str(content["region"])

@@ -56,6 +56,12 @@ class TrainingSettings(Settings):
     kind: Literal["autoencoder", "vae"] = Field(
         default="autoencoder", description="autoencoder, or variational autoencoder (thesis eq. 1.8)"
     )
+    builder: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        description='"module:function" of a module beside the configuration file: makes an autoencoder of one\'s own '
+        "from the number of inputs, a Keras model of Keras' layers; encoder and decoder do not count then",
+    )
     encoder: tuple[Width, ...] = Field(
         default=(64, 32, 6),
         min_length=1,
@@ -206,6 +212,13 @@ class TrainingSettings(Settings):
             msg = f"score {first} needs a latent Gaussian: an autoencoder has {', '.join(known)}"
             raise ValueError(msg)
         return first, *(name for name in known if name != first)
+
+    @model_validator(mode="after")
+    def _one_kind_of_network(self) -> Self:
+        if self.builder is not None and self.kind == "vae":
+            msg = "builder makes an autoencoder of your own, and kind is vae: leave one of them out"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _score_that_the_network_has(self) -> Self:

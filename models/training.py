@@ -25,6 +25,7 @@ from models.scaling import SCALER_RULE, Scaler, fit_scaler
 from models.settings import TrainingSettings
 from models.stream import BackgroundSample, feature_columns, kept_columns, open_background
 from processors.files import write_json
+from processors.own_functions import digest_of
 from processors.shards import content_of, read_manifest
 
 if TYPE_CHECKING:
@@ -117,12 +118,15 @@ def training_hash(
 
     Nothing else of the manifest counts: with another signal the model stays what it is.
     """
+    decisive = settings.model_dump(mode="json", exclude=_WITHOUT_EFFECT | {"builder"})
+    if settings.builder is not None:
+        decisive["builder"] = [settings.builder, digest_of(settings.builder)]
     return checksum_of_json(
         {
             "format": BUNDLE_FORMAT,
             "scaler_rule": SCALER_RULE,
             "backend": backend.asked(),  # whose random numbers are its own
-            "settings": settings.model_dump(mode="json", exclude=_WITHOUT_EFFECT),
+            "settings": decisive,
             "seed": seed,
             "features": columns,
             "shards": content_of(manifest, settings.trained_kind),

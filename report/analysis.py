@@ -27,6 +27,7 @@ from models.settings import (
 )
 from processors.settings import (
     REGIONS,
+    ColumnSettings,
     ComparisonSettings,
     ExecutionSettings,
     RegionSettings,
@@ -68,6 +69,9 @@ class Analysis(Settings):
     fileset: FilesetSettings = Field(default=FilesetSettings(), description="which events")
     define: dict[str, RegionSettings] = Field(
         default_factory=dict, description="further regions by name, or other cuts for 2L and 3L"
+    )
+    columns: dict[str, ColumnSettings] = Field(
+        default_factory=dict, description="further columns of the feature table by name, in every region"
     )
     weights: WeightSettings = Field(default=WeightSettings(), description="weights of simulated events")
     rmm: RMMSettings = Field(default=RMMSettings(), description="the rapidity-mass matrix in the shards")
@@ -143,4 +147,12 @@ class Analysis(Settings):
             hint = f"did you mean {near[0]}?" if near else "define it in the configuration under `define`"
             message = f"region {name!r} is none of {', '.join(known)}: {hint}"
             raise InputError(message)
-        return known[name]
+        columns = {**self.columns, **known[name].columns}
+        return known[name].model_copy(update={"columns": columns}) if columns else known[name]
+
+    @property
+    def own_functions(self) -> tuple[str, ...]:
+        """Functions of the user's own modules, "module:function" each."""
+        columns = [column for name in self.regions for column in self.region(name).columns.values()]
+        builder = [self.training.builder] if self.training.builder else []
+        return tuple(sorted({*(column.function for column in columns), *builder}))
