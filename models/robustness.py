@@ -224,11 +224,10 @@ def _event_tests(
                 "the features in the shards: run the stage select again with the present settings"
             )
             raise FailureError(msg)
-        for number, (of, scores) in enumerate(after.items()):
-            rng = np.random.default_rng(
-                (seed % 2**32, number, int(key[0]))
-            )  # the same for any order of files
-            change = changes[of][1]
+        for (test, number), scores in after.items():
+            # The same for any order of files, and beside any other test.
+            rng = np.random.default_rng((seed % 2**32, _STREAMS[test], number, int(key[0])))
+            change = changes[test, number][1]
             scores[origin.rows] = model.score(features(partial(change, rng=rng)))
     return {
         test: [what | changed(before, after[of]) for of, (what, _) in changes.items() if of[0] == test]

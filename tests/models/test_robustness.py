@@ -9,6 +9,7 @@ import pytest
 from coffea.nanoevents import NanoEventsFactory
 
 from fileset.exceptions import FailureError, InputError
+from models.hardening import STRENGTHS
 from models.perturbations import event_features
 from models.robustness import robustness
 from models.settings import RobustnessSettings, TrainingSettings
@@ -140,6 +141,18 @@ def test_a_harder_lepton_is_the_more_anomalous_and_a_factor_of_one_is_not(select
         assert 0.5 < some["auc"] < most["auc"]
         assert most["auc"] > 0.9
     assert found["lepton-pt"] != found["lepton-pt-balanced"]
+
+
+def test_events_harder_in_any_way_are_more_anomalous_and_the_same_beside_other_tests(selected):
+    alone = robustness_of(selected, tests=("harder",))["inputs"]["harder"]
+    assert [(entry["way"], entry["strength"]) for entry in alone] == [
+        (way, strength) for way, strengths in STRENGTHS.items() for strength in strengths
+    ]
+    assert all(entry["auc"] > 0.5 for entry in alone)
+    for some, more in zip(alone[::2], alone[1::2], strict=True):
+        assert some["auc"] < more["auc"]
+    beside = robustness_of(selected, tests=("lepton-pt", "harder"), lepton_factors=(3,))["inputs"]
+    assert beside["harder"] == alone
 
 
 def test_files_that_do_not_give_the_shards_any_more_are_named(selected, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from models.hardening import STRENGTHS
 from report.gallery import Region
 from report.robustness import robustness_section
 from report.sections import Section
@@ -48,6 +49,11 @@ def result(datasets: Datasets) -> dict[str, Any]:
         "inputs": {
             "lepton-pt": [change(0.5, factor=1.0), change(0.93, factor=3.0)],
             "lepton-pt-balanced": [change(0.5, factor=1.0), change(0.98, factor=3.0)],
+            "harder": [
+                change(0.8, way=way, strength=strength)
+                for way, both in STRENGTHS.items()
+                for strength in both
+            ],
             "swapped-columns": [
                 change(0.6, columns=[["mll", "met_et"]]),
                 change(0.7, columns=[["mll", "met_et"], ["a<b", "c"]]),
@@ -98,14 +104,18 @@ def test_every_change_is_said_in_words_with_its_errors(
     result: dict[str, Any], section_of: Callable[..., Section | None]
 ) -> None:
     rows = texts(section_of(result), "inputs")
-    assert len(rows) == 10
+    assert len(rows) == 10 + 12
     assert rows[1] == [
         "leading lepton p<sub>T</sub> × 3",
         "0.930 ± 0.010",
         "0.4300 ± 0.0020",
         "0.200 ± 0.010",
     ]
-    assert [row[0] for row in rows[4:]] == [
+    assert [row[0] for row in rows[4::6][:2]] == [
+        "leading lepton p<sub>T</sub> × 2",
+        "with the jets of other events: 1",
+    ]
+    assert [row[0] for row in rows[16:]] == [
         "mll ↔ met_et",
         "these 2 pairs at once",
         "e1 of another event (in 46.0 % of events)",
