@@ -90,6 +90,9 @@ class ColumnSettings(Settings):
 class RegionSettings(Settings):
     """A region; a cut that is null is not made."""
 
+    like: str | None = Field(
+        default=None, description="region whose cuts and objects hold where nothing else is said, such as 3L"
+    )
     n_leptons: int = Field(ge=1, le=4, description="exactly this many good leptons")
     skims: tuple[str, ...] = Field(description="skims to read, the first that exists")
     leptons: LeptonSettings = Field(default=LeptonSettings(), description="what a good lepton is")

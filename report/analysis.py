@@ -6,7 +6,7 @@ It stands in the last room because only from here every other can be seen; nothi
 import difflib
 import re
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from pydantic import Field, field_validator
 
@@ -113,6 +113,21 @@ class Analysis(Settings):
     )
     report: ReportSettings = Field(default=ReportSettings(), description="the page")
 
+    @field_validator("define", mode="before")
+    @classmethod
+    def _like_another(cls, given: Any) -> Any:
+        """Regions with the settings of those that they are like."""
+        if not isinstance(given, dict):
+            return given
+        known = {name: region.model_dump(exclude={"like"}) for name, region in REGIONS.items()}
+        for name, own in given.items():
+            like = own.get("like") if isinstance(own, dict) else None
+            if like is not None and like not in known:
+                message = f"{name} is like {like}, which is none of {', '.join(known)}: define that first"
+                raise ValueError(message)
+            known[name] = _merged(known[like], own) if like is not None else own
+        return {name: known[name] for name in given}
+
     @field_validator("regions")
     @classmethod
     def _distinct_names_of_directories(cls, regions: tuple[str, ...]) -> tuple[str, ...]:
@@ -156,3 +171,13 @@ class Analysis(Settings):
         columns = [column for name in self.regions for column in self.region(name).columns.values()]
         builder = [self.training.builder] if self.training.builder else []
         return tuple(sorted({*(column.function for column in columns), *builder}))
+
+
+def _merged(settings: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Settings with others in their place where there are any, at every depth."""
+    return settings | {
+        key: _merged(settings[key], value)
+        if isinstance(value, dict) and isinstance(settings.get(key), dict)
+        else value
+        for key, value in own.items()
+    }

@@ -47,7 +47,7 @@ def selection_hashes(
 ) -> dict[str, str]:
     """Hash, for each dataset, of everything that its selected events depend on."""
     common = {
-        "cuts": region.model_dump(exclude={"columns"}),
+        "cuts": region.model_dump(exclude={"columns", "like"}),
         "weights": weights.model_dump(),
         "corrections": {name: checksum(c.file) for name, c in weights.corrections.items()},
         "rmm": rmm.model_dump(exclude={"removed"}),  # the shards hold every cell
