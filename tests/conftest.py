@@ -53,3 +53,12 @@ def real_files() -> Path:
     if not REAL_FILES.is_dir():
         pytest.skip(f"real files of the release are not at {REAL_FILES}")
     return REAL_FILES
+
+
+@pytest.fixture(scope="session")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with the wheel and the source distribution of this checkout."""
+    directory = tmp_path_factory.mktemp("distributions")
+    command = [sys.executable, "-m", "hatchling", "build", "-d", str(directory)]
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=120)
+    return directory
