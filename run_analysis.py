@@ -14,12 +14,14 @@
     report     everything -> one page to look at
     run        all of these but simulate, validate, tune and robustness
     config     show or write the configuration
+    completion let a shell complete verbs, options and names
 
-Exit status: 0 done, 1 failed, 2 the input is wrong.
+Exit status: 0 done, 1 failed, 2 the input is wrong, 130 stopped by Ctrl-C. Without a verb, run.
+
+Example: run_analysis.py run --fileset demo --region 2L --output output/demo
 """
 
 import importlib.metadata
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -28,12 +30,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fileset.configuration import commented_yaml, origins_of
 from fileset.exceptions import FailureError, InputError
 from fileset.settings import FilesetSettings
 from report.analysis import Analysis
 from report.command_line import Verbs, taking_flags
-from report.flags import ROBUSTNESS_FLAGS, SEARCH_FLAGS, SIMULATION_FLAGS, VALIDATION_FLAGS
+from report.flags import FLAGS, ROBUSTNESS_FLAGS, SEARCH_FLAGS, SIMULATION_FLAGS, VALIDATION_FLAGS, Flags
+from report.loudness import tell
+from report.setup_verbs import completion, config
 
 if TYPE_CHECKING:
     from processors.workers import Workers
@@ -41,8 +44,9 @@ if TYPE_CHECKING:
 __all__ = ["Analysis", "main"]
 
 
-def _say(text: str = "") -> None:
-    click.echo(text)
+def _where(what: str, path: Path) -> str:
+    """Where a result is: the last line of a stage."""
+    return f"{what:<10} {path}"
 
 
 # --- the stages ------------------------------------------------------------------------------------------------------
@@ -98,21 +102,21 @@ def _checked(analysis: Analysis, workers: "Workers", *, scoring: bool = False) -
     return audit
 
 
-def _fileset(analysis: Analysis, workers: "Workers") -> None:
+def _fileset(analysis: Analysis, workers: "Workers") -> str:
     from processors.files import write_json  # noqa: PLC0415 - --help must be quick
 
     fileset = _resolve(analysis)
     write_json(analysis.output / "fileset.json", fileset)
-    _say(f"{len(fileset)} datasets in {analysis.output / 'fileset.json'}")
+    return f"{len(fileset)} datasets in {analysis.output / 'fileset.json'}"
 
 
-def _simulate(analysis: Analysis, workers: "Workers") -> None:
+def _simulate(analysis: Analysis, workers: "Workers") -> str:
     from fileset.simulation.generate import simulate  # noqa: PLC0415 - imports Pythia
     from report import terminal  # noqa: PLC0415
 
     with terminal.progress_bar("simulating") as tick:
         catalog = simulate(analysis.simulation, output=analysis.output, map=workers.map, progress=tick)
-    _say(f"wrote {catalog}; analyse it with run --fileset {analysis.output}")
+    return f"wrote {catalog}; analyse it with run --fileset {analysis.output}"
 
 
 def _validation_input(
@@ -134,7 +138,7 @@ def _validation_input(
     return with_steps(audit.fileset, analysis.execution.chunksize, audit.clusters)
 
 
-def _validate(analysis: Analysis, workers: "Workers") -> None:
+def _validate(analysis: Analysis, workers: "Workers") -> str:
     from processors.validation import validation_histograms  # noqa: PLC0415 - --help must be quick
     from report.validation import write_validation_page  # noqa: PLC0415
     from report.validation_figures import validate  # noqa: PLC0415
@@ -168,12 +172,10 @@ def _validate(analysis: Analysis, workers: "Workers") -> None:
         dpi=analysis.report.png_dpi,
         processes=analysis.execution.n_workers,
     )
-    _say(
-        f"{len(validation.criteria) - len(validation.failed)} of {len(validation.criteria)} criteria hold: {page}"
-    )
     if validation.failed:
-        message = f"{len(validation.failed)} criteria of the validation fail, see {page}"
+        message = f"{len(validation.failed)} of {len(validation.criteria)} criteria of the validation fail, see {page}"
         raise FailureError(message)
+    return f"all {len(validation.criteria)} criteria hold: {page}"
 
 
 def _of_region(fileset: dict[str, Any], region: str) -> dict[str, Any]:
@@ -184,7 +186,7 @@ def _of_region(fileset: dict[str, Any], region: str) -> dict[str, Any]:
     return own
 
 
-def _select(analysis: Analysis, workers: "Workers") -> None:
+def _select(analysis: Analysis, workers: "Workers") -> str:
     from fileset.coffea_forms import with_steps  # noqa: PLC0415 - --help must be quick
     from processors.files import write_json  # noqa: PLC0415
     from processors.stages.results import assemble  # noqa: PLC0415
@@ -193,7 +195,7 @@ def _select(analysis: Analysis, workers: "Workers") -> None:
 
     audit = _checked(analysis, workers)
     fileset = with_steps(audit.fileset, analysis.execution.chunksize, audit.clusters)
-    _say(f"shards will take at most about {disk_needed(fileset, analysis.rmm) / 1e6:,.0f} MB")
+    tell(f"shards will take at most about {disk_needed(fileset, analysis.rmm) / 1e6:,.0f} MB")
     results = {}
     for name in analysis.regions:
         results[name] = select_region(
@@ -225,9 +227,10 @@ def _select(analysis: Analysis, workers: "Workers") -> None:
         },
     )
     assemble(analysis.output, analysis.regions)
+    return _where("selection", analysis.output / "select.json")
 
 
-def _compare(analysis: Analysis, workers: "Workers") -> None:
+def _compare(analysis: Analysis, workers: "Workers") -> str:
     from processors.files import write_json  # noqa: PLC0415 - --help must be quick
     from processors.stages.compare import compare_region  # noqa: PLC0415
     from report import terminal  # noqa: PLC0415
@@ -244,6 +247,7 @@ def _compare(analysis: Analysis, workers: "Workers") -> None:
         )
         terminal.agreement_table(name, regions[name])
     write_json(analysis.output / "agreement.json", {"format": 1, "regions": regions})
+    return _where("agreement", analysis.output / "agreement.json")
 
 
 def _tick_epoch(
@@ -252,13 +256,14 @@ def _tick_epoch(
     tick(epoch, epochs, f"loss {loss:.4g}, validation {val_loss:.4g}")
 
 
-def _train(analysis: Analysis, workers: "Workers") -> None:
+def _train(analysis: Analysis, workers: "Workers") -> str:
     from models.bundle import read_card  # noqa: PLC0415 - --help must be quick
     from models.fitting import collapse_remark  # noqa: PLC0415
     from models.training import train  # noqa: PLC0415
     from report import terminal  # noqa: PLC0415
     from report.studies import baselines_of  # noqa: PLC0415
 
+    done = []
     for name in analysis.regions:
         with terminal.progress_bar(f"training {name}") as tick:
             bundle = train(
@@ -271,17 +276,20 @@ def _train(analysis: Analysis, workers: "Workers") -> None:
                 progress=partial(_tick_epoch, tick),
             )
         if remark := collapse_remark(read_card(bundle)):
-            click.secho(f"{bundle} {remark}", fg="yellow")
+            tell(f"{bundle} {remark}", fg="yellow")
         baselines_of(analysis, name)
+        done.append(_where("model", bundle))
+    return "\n".join(done)
 
 
-def _tune(analysis: Analysis, workers: "Workers") -> None:
+def _tune(analysis: Analysis, workers: "Workers") -> str:
     from models.search import search, train_winner  # noqa: PLC0415 - --help must be quick
     from processors.files import read_json  # noqa: PLC0415
     from report import terminal  # noqa: PLC0415
     from report.search import leaderboard_table  # noqa: PLC0415
 
     _look_first(analysis, workers, scoring=True)
+    done = []
     for name in analysis.regions:
         manifest = analysis.output / "shards" / name / "manifest.json"
         with terminal.progress_bar(f"searching {name}") as tick:
@@ -304,8 +312,9 @@ def _tune(analysis: Analysis, workers: "Workers") -> None:
                 output=analysis.output,
                 progress=partial(_tick_epoch, tick),
             )
-        _say(f"model    {bundle}: score --model {bundle.name}")
-        _say(f"settings {path.with_name('best.yaml')}: train --config trains it again")
+        tell(_where("settings", path.with_name("best.yaml")) + ": train --config trains it again")
+        done.append(_where("model", bundle) + f": score --model {bundle.name}")
+    return "\n".join(done)
 
 
 def _bundles(analysis: Analysis) -> dict[str, tuple[Path, dict[str, Any]]]:
@@ -335,7 +344,7 @@ def _bundles(analysis: Analysis) -> dict[str, tuple[Path, dict[str, Any]]]:
     return found
 
 
-def _score(analysis: Analysis, workers: "Workers") -> None:
+def _score(analysis: Analysis, workers: "Workers") -> str:
     from models.bundle import read_card  # noqa: PLC0415 - --help must be quick
     from processors.files import read_json  # noqa: PLC0415
     from processors.stages.results import assemble  # noqa: PLC0415
@@ -344,11 +353,11 @@ def _score(analysis: Analysis, workers: "Workers") -> None:
 
     bundles = _bundles(analysis)
     if analysis.scoring.bundle is not None:
-        _score_files(analysis.model_copy(update={"regions": tuple(bundles)}), workers, bundles)
+        done = _score_files(analysis.model_copy(update={"regions": tuple(bundles)}), workers, bundles)
         selection = analysis.output / "select.json"
         if selection.is_file():
             assemble(analysis.output, list(read_json(selection)["regions"]))
-        return
+        return done
     _look_first(analysis, workers, scoring=True)
     for name, (bundle, _) in bundles.items():
         for path, card in ((path, read_card(path)) for path in (bundle, *baselines_of(analysis, name))):
@@ -364,17 +373,22 @@ def _score(analysis: Analysis, workers: "Workers") -> None:
                 friends=analysis.scoring.friends and path == bundle,
             )
     assemble(analysis.output, analysis.regions)
+    return "\n".join(
+        _where("scores", analysis.output / "scores" / name / str(card["name"]))
+        for name, (_, card) in bundles.items()
+    )
 
 
 def _score_files(
     analysis: Analysis, workers: "Workers", bundles: dict[str, tuple[Path, dict[str, Any]]]
-) -> None:
+) -> str:
     """Events of the files are selected and scored in one pass by a bundle that came from elsewhere."""
     from fileset.coffea_forms import with_steps  # noqa: PLC0415 - --help must be quick
     from processors.stages.score import score_files  # noqa: PLC0415
 
     audit = _checked(analysis, workers, scoring=True)
     fileset = with_steps(audit.fileset, analysis.execution.chunksize, audit.clusters)
+    done = []
     for name, (bundle, _) in bundles.items():
         scored = score_files(
             _of_region(fileset, name),
@@ -390,10 +404,11 @@ def _score_files(
             friends=analysis.scoring.friends,
         )
         rows = sum(shard["rows"] for shard in scored["shards"])
-        _say(f"{rows:,} events scored: {analysis.output / 'scores' / name / scored['model']}")
+        done.append(f"{rows:,} events scored: {analysis.output / 'scores' / name / scored['model']}")
+    return "\n".join(done)
 
 
-def _evaluate(analysis: Analysis, workers: "Workers") -> None:
+def _evaluate(analysis: Analysis, workers: "Workers") -> str:
     from models.evaluation import evaluate  # noqa: PLC0415 - --help must be quick
     from models.workspace import histfactory_workspace  # noqa: PLC0415
     from processors.files import write_json  # noqa: PLC0415
@@ -425,39 +440,42 @@ def _evaluate(analysis: Analysis, workers: "Workers") -> None:
         terminal.show_power(name, regions[name], datasets)
     write_json(analysis.output / "evaluate.json", {"format": 1, "regions": regions})
     write_studies(analysis, bundles)
+    return _where("power", analysis.output / "evaluate.json")
 
 
-def _robustness(analysis: Analysis, workers: "Workers") -> None:
+def _robustness(analysis: Analysis, workers: "Workers") -> str:
     from report.studies import write_robustness  # noqa: PLC0415 - --help must be quick
 
     write_robustness(analysis, _bundles(analysis))
+    return _where("robustness", analysis.output / "robustness.json")
 
 
-def _report(analysis: Analysis, workers: "Workers") -> None:
+def _report(analysis: Analysis, workers: "Workers") -> str:
     from report.page import write_page  # noqa: PLC0415 - --help must be quick
 
     write_page(analysis.output, settings=analysis.report, processes=analysis.execution.n_workers)
-
-
-def _say_where(analysis: Analysis) -> None:
-    """Names the page and the main pictures, the last thing a user reads."""
     folder = analysis.output / "report"
-    _say(f"page     {folder / 'index.html'}")
-    for name in analysis.regions:
-        picture = folder / "figures" / f"{name}_score.png"
-        if picture.is_file():
-            _say(f"picture  {picture}")
+    pictures = [folder / "figures" / f"{name}_score.png" for name in analysis.regions]
+    return "\n".join(
+        [
+            _where("page", folder / "index.html"),
+            *(_where("picture", picture) for picture in pictures if picture.is_file()),
+        ]
+    )
 
 
-def _check(analysis: Analysis, workers: "Workers") -> None:
-    audit = _checked(analysis, workers, scoring=True)
+def _check(analysis: Analysis, workers: "Workers") -> str:
+    return _audited(_checked(analysis, workers, scoring=True), analysis)
+
+
+def _audited(audit: Any, analysis: Analysis) -> str:
     warnings = len(audit.of_severity("warning"))
     entries = sum(row["entries"] for row in audit.rows())
     where = analysis.output / "check.json"
-    _say(f"{len(audit.records)} files with {entries:,} entries checked, {warnings} warnings: {where}")
+    return f"{len(audit.records)} files with {entries:,} entries checked, {warnings} warnings: {where}"
 
 
-def _check_in_full(analysis: Analysis, workers: "Workers") -> None:
+def _check_in_full(analysis: Analysis, workers: "Workers") -> str:
     from processors.readiness import NotReadyError  # noqa: PLC0415 - --help must be quick
     from report import terminal  # noqa: PLC0415
 
@@ -471,10 +489,11 @@ def _check_in_full(analysis: Analysis, workers: "Workers") -> None:
     audit = _checked(analysis, workers)
     terminal.audit_table(audit.rows())
     for finding in audit.of_severity("note"):
-        _say(f"note: {finding.message}")
+        tell(f"note: {finding.message}")
+    return _audited(audit, analysis)
 
 
-_STAGES: dict[str, tuple[str, Callable[[Analysis, "Workers"], None]]] = {
+_STAGES: dict[str, tuple[str, Callable[[Analysis, "Workers"], str]]] = {
     "fileset": ("Resolve which files are read.", _fileset),
     "check": ("Open every file once and audit it.", _check),
     "select": ("Select events: shards, histograms, cutflow.", _select),
@@ -490,108 +509,84 @@ _STAGES: dict[str, tuple[str, Callable[[Analysis, "Workers"], None]]] = {
 _VERBS = {**_STAGES, "check": (_STAGES["check"][0], _check_in_full)}
 
 
-def _stage(stage: str, analysis: Analysis, workers: "Workers", stages: dict[str, Any] = _STAGES) -> None:
+def _stage(stage: str, analysis: Analysis, workers: "Workers", stages: dict[str, Any] = _STAGES) -> str:
     from processors.provenance import recorded  # noqa: PLC0415 - --help must be quick
 
     config = analysis.model_dump(mode="json")
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     with recorded(analysis.output, stage, config=config, command=command, tally=workers.watch.tally):
-        stages[stage][1](analysis, workers)
+        done: str = stages[stage][1](analysis, workers)
+    return done
 
 
-def _run(analysis: Analysis, workers: "Workers") -> None:
+def _run(analysis: Analysis, workers: "Workers") -> str:
     from processors.files import read_json  # noqa: PLC0415 - --help must be quick
     from report import terminal  # noqa: PLC0415
 
-    for stage in _STAGES:
-        _stage(stage, analysis, workers)
+    *before, last = _STAGES
+    for stage in before:
+        tell(_stage(stage, analysis, workers))
+    page = _stage(last, analysis, workers)
     done = read_json(analysis.output / "run.json")
     terminal.timing_table({stage: done["timings"][stage] for stage in _STAGES}, done["stages"])
-    _say_where(analysis)
+    return page
 
 
 # --- the command line ------------------------------------------------------------------------------------------------
 
 
-@click.group(cls=Verbs, invoke_without_command=True, help=__doc__.replace("\n    ", "\n\b\n    ", 1))
+@click.group(cls=Verbs, help=__doc__.replace("\n    ", "\n\b\n    ", 1))
 @click.version_option(importlib.metadata.version("collider-anomalies"))
-@click.pass_context
-def main(context: click.Context) -> None:  # noqa: D103 - its help is the module's
-    if context.invoked_subcommand is None:
-        context.invoke(main.commands["run"])
+def main() -> None:  # noqa: D103 - its help is the module's
+    pass
+
+
+_EXAMPLES = {
+    "fileset": "fileset --fileset atlas-2020 --skim 2lep --local path/to/downloads",
+    "check": "check --fileset path/to/2lep --region 2L --output output/mine",
+    "select": "select --fileset demo --region 2L --executor futures --output output/demo",
+    "compare": "compare --region 2L --output output/demo",
+    "train": "train --region 2L --preset hardness --output output/demo",
+    "score": "score --region 2L --preset hardness --output output/demo",
+    "evaluate": "evaluate --region 2L --preset hardness --output output/demo",
+    "report": "report --region 2L --output output/demo",
+    "tune": "tune --region 2L --space wide --executor dask --output output/demo",
+    "robustness": "robustness --region 2L --epochs 10 --output output/demo",
+    "simulate": "simulate --process Zee --events 10000 --executor futures --output sample",
+    "validate": "validate --fileset demo --reference open-data/4lep --output output/validation",
+    "run": "run --fileset demo --region 2L --output output/demo",
+}
+
+
+def _verb(name: str, summary: str, body: Callable[[Analysis, "Workers"], str], table: Flags = FLAGS) -> None:
+    help_text = f"{summary}\n\n\b\nExample: run_analysis.py {_EXAMPLES[name]}"
+    main.command(name, help=help_text)(taking_flags(body, table))
 
 
 for _name, (_summary, _) in _STAGES.items():
-    _example = f"Example: run_analysis.py {_name} --fileset demo --region 2L --output output/demo"
-    main.command(_name, help=f"{_summary}\n\n{_example}")(taking_flags(partial(_stage, _name, stages=_VERBS)))
-
-main.command(
+    _verb(_name, _summary, partial(_stage, _name, stages=_VERBS))
+_verb("run", "All stages in turn.", _run)
+_verb(
     "tune",
-    help="Search for better training settings with Hyperband, and train the best.\n\n"
-    "Example: run_analysis.py tune --region 2L --space wide --executor dask --output output/demo",
-)(taking_flags(partial(_stage, "tune", stages={"tune": ("", _tune)}), SEARCH_FLAGS))
-
-main.command(
+    "Search for better training settings with Hyperband, and train the best.",
+    partial(_stage, "tune", stages={"tune": ("", _tune)}),
+    SEARCH_FLAGS,
+)
+_verb(
     "robustness",
-    help="Test what the score notices: harder leptons, noise, trainings without a process or on little data.\n\n"
-    "Example: run_analysis.py robustness --region 2L --epochs 10 --output output/demo",
-)(taking_flags(partial(_stage, "robustness", stages={"robustness": ("", _robustness)}), ROBUSTNESS_FLAGS))
-
-main.command(
-    "simulate",
-    help="Make a sample in the release's layout with Pythia 8.\n\n"
-    "Example: run_analysis.py simulate --process Zee --events 10000 --executor futures --output sample",
-)(taking_flags(_simulate, SIMULATION_FLAGS))
-
-main.command(
+    "Test what the score notices: harder leptons, noise, trainings without a process or on little data.",
+    partial(_stage, "robustness", stages={"robustness": ("", _robustness)}),
+    ROBUSTNESS_FLAGS,
+)
+_verb("simulate", "Make a sample in the release's layout with Pythia 8.", _simulate, SIMULATION_FLAGS)
+_verb(
     "validate",
-    help="Does simulation look like data? Z peak, b-tagging, leptons, jets, missing momentum on one page.\n\n"
-    "Example: run_analysis.py validate --fileset demo --reference open-data/4lep --output output/validation",
-)(taking_flags(_validate, VALIDATION_FLAGS))
-
-main.command("run", help="All stages in turn.\n\nExample: run_analysis.py run --fileset demo --region 2L")(
-    taking_flags(_run)
+    "Does simulation look like data? Z peak, b-tagging, leptons, jets, missing momentum on one page.",
+    _validate,
+    VALIDATION_FLAGS,
 )
-
-
-@main.group("config")
-def config() -> None:
-    """Show or write the configuration."""
-
-
-@config.command(
-    "show",
-    help="Print what is in force, and where each value comes from.\n\n"
-    "Example: run_analysis.py config show --config my.yaml --preset report-minmax",
-)
-@taking_flags
-def config_show(analysis: Analysis, workers: "Workers") -> None:
-    """Print what is in force, and where each value comes from."""
-    path, given = click.get_current_context().obj
-    click.echo(commented_yaml(analysis, origins=origins_of(analysis, path, given)), nl=False)
-
-
-@config.command(
-    "schema",
-    help="Print the JSON schema that lets an editor complete and check a configuration.\n\n"
-    "Example: run_analysis.py config schema > analysis.schema.json",
-)
-def config_schema() -> None:
-    """Print the JSON schema of the configuration."""
-    click.echo(json.dumps(Analysis.model_json_schema(), indent=1))
-
-
-@config.command(
-    "init", help="Write a file with every default.\n\nExample: run_analysis.py config init my.yaml"
-)
-@click.argument("path", type=click.Path(path_type=Path), default="analysis.yaml")
-def config_init(path: Path) -> None:
-    """Write a configuration file with every default, explained."""
-    if path.exists():
-        click.secho(f"error: {path} exists already: give another name", fg="red", err=True)
-        sys.exit(2)
-    path.write_text(commented_yaml(Analysis()), encoding="utf-8")
-    click.echo(f"wrote {path}")
+main.add_command(config)
+main.add_command(completion)
 
 
 if __name__ == "__main__":

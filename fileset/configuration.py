@@ -1,8 +1,9 @@
 """Reading a configuration file: unknown keys and bad values are named, with their line and what is allowed."""
 
-import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar, get_args
 
 import yaml
@@ -11,19 +12,29 @@ from pydantic.fields import FieldInfo
 
 from fileset.exceptions import InputError
 from fileset.settings import Settings
+from fileset.suggestion import did_you_mean
 
 __all__ = ["commented_yaml", "origins_of", "read_configuration"]
 
 Model = TypeVar("Model", bound=Settings)
 
+# Where overrides come from unless something else is said.
+_FLAGS = "the command line"
 
-def read_configuration(model: type[Model], path: Path | None, overrides: Mapping[str, Any]) -> Model:
+
+def read_configuration(
+    model: type[Model],
+    path: Path | None,
+    overrides: Mapping[str, Any],
+    sources: Mapping[str, str] = MappingProxyType({}),
+) -> Model:
     """Settings from a YAML file and from flags, which win.
 
     Args:
         model: the settings' type.
         path: of the file; None takes the defaults.
         overrides: dotted name of a setting -> value.
+        sources: dotted name -> where an override comes from, if it is not the command line.
 
     Raises:
         InputError: the file cannot be read, a key is unknown, or a value is not allowed.
@@ -38,7 +49,8 @@ def read_configuration(model: type[Model], path: Path | None, overrides: Mapping
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise InputError(_explain(error, model, path, tree, set(overrides))) from error
+        given = {name: sources.get(name, _FLAGS) for name in overrides}
+        raise InputError(_explain(error, model, path, tree, given)) from error
 
 
 def _loaded(path: Path | None) -> tuple[dict[str, Any], yaml.Node | None]:
@@ -62,7 +74,12 @@ def _loaded(path: Path | None) -> tuple[dict[str, Any], yaml.Node | None]:
 
 
 def origins_of(
-    settings: BaseModel, path: Path | None, overrides: Mapping[str, Any], *, parents: tuple[str, ...] = ()
+    settings: BaseModel,
+    path: Path | None,
+    overrides: Mapping[str, Any],
+    sources: Mapping[str, str] = MappingProxyType({}),
+    *,
+    parents: tuple[str, ...] = (),
 ) -> dict[str, str]:
     """Where the value of each setting comes from.
 
@@ -70,10 +87,11 @@ def origins_of(
         settings: what `read_configuration` made of path and overrides.
         path: of the file, or None.
         overrides: dotted name of a setting -> value.
+        sources: dotted name -> where an override comes from, if it is not the command line.
         parents: of these settings in the whole.
 
     Returns:
-        Dotted name -> "the command line", "<file>, line <n>", "preset <name>" or "default".
+        Dotted name -> "the command line" or what `sources` says, "<file>, line <n>", "preset <name>" or "default".
     """
     tree = _loaded(path)[1] if path is not None else None
     found: dict[str, str] = {}
@@ -81,9 +99,9 @@ def origins_of(
         keys, value = (*parents, name), getattr(settings, name)
         dotted = ".".join(keys)
         if isinstance(value, BaseModel):
-            found |= origins_of(value, path, overrides, parents=keys)
+            found |= origins_of(value, path, overrides, sources, parents=keys)
         elif dotted in overrides:
-            found[dotted] = "the command line"
+            found[dotted] = sources.get(dotted, _FLAGS)
         elif _holds(tree, keys):
             found[dotted] = f"{path}, line {_line(tree, list(keys))}"
         elif value != field.get_default(call_default_factory=True) and hasattr(settings, "preset"):
@@ -103,19 +121,24 @@ def _holds(tree: yaml.Node | None, keys: tuple[str, ...]) -> bool:
 
 
 def _explain(
-    error: ValidationError, model: type[Settings], path: Path | None, tree: yaml.Node | None, flags: set[str]
+    error: ValidationError,
+    model: type[Settings],
+    path: Path | None,
+    tree: yaml.Node | None,
+    given: Mapping[str, str],
 ) -> str:
     # A misspelt key also makes the right one "missing": name the misspelling.
     first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     keys = [str(part) for part in first["loc"]]
     name = ".".join(keys)
-    source = str(path) if path is not None and name not in flags else "the command line"
+    # Of a list, the whole was given; of a check of a section, one of its settings.
+    override = next((of for flag, of in given.items() if f"{name}.".startswith(f"{flag}.")), None)
+    source = override or (_FLAGS if path is None else str(path))
     line = _line(tree, keys) if source == str(path) else None
     where = f"{source}, line {line}" if line else source
     if first["type"] == "extra_forbidden":
         allowed = _keys_beside(model, keys)
-        near = difflib.get_close_matches(keys[-1], allowed, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"allowed are {', '.join(allowed)}"
+        hint = did_you_mean(keys[-1], allowed, otherwise=f"allowed are {', '.join(allowed)}")
         return f"{where}: unknown key {name!r}: {hint}"
     if first["type"] == "missing":
         return f"{where}: {name!r} is missing"
@@ -123,6 +146,9 @@ def _explain(
     reason = reason[0].lower() + reason[1:]
     if first["type"] == "value_error":
         return f"{where}: {name}: {reason}"
+    if first["type"] == "literal_error":
+        hint = did_you_mean(str(first["input"]), re.findall(r"'([^']*)'", first["ctx"]["expected"]))
+        reason += f": {hint}" if hint else ""
     return f"{where}: {name} = {first['input']!r} is not allowed: {reason}"
 
 

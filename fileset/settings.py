@@ -26,7 +26,9 @@ def _numbers(value: Any) -> Any:
     return tuple(sorted({dsid for part in value for dsid in expand_dsids(part)}))
 
 
-DatasetNumbers = Annotated[tuple[int, ...], BeforeValidator(_numbers)]
+DatasetNumbers = Annotated[
+    tuple[int, ...], BeforeValidator(_numbers, json_schema_input_type=list[int | str] | int | str)
+]
 
 
 class FilesetSettings(Settings):

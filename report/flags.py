@@ -6,12 +6,38 @@ from typing import Any, TypeAlias, get_args
 import click
 
 from fileset.simulation.samples import SampleName
+from fileset.suggestion import did_you_mean
 from models.presets import PRESETS, FeatureSet
 from models.settings import RobustnessTest, SpaceName
 
-__all__ = ["FLAGS", "ROBUSTNESS_FLAGS", "SEARCH_FLAGS", "SIMULATION_FLAGS", "VALIDATION_FLAGS", "Flags"]
+__all__ = [
+    "FLAGS",
+    "ROBUSTNESS_FLAGS",
+    "SEARCH_FLAGS",
+    "SIMULATION_FLAGS",
+    "VALIDATION_FLAGS",
+    "Flags",
+    "Word",
+    "variable_of",
+]
 
 Flags: TypeAlias = dict[str, tuple[str, dict[str, Any]]]
+
+
+class Word(click.Choice[str]):
+    """One word of a closed list; a wrong one is answered with the right one."""
+
+    def get_invalid_choice_message(self, value: Any, ctx: click.Context | None) -> str:  # noqa: ARG002 - click's form
+        """What is wrong with the word, and what was probably meant."""
+        known = [str(choice) for choice in self.choices]
+        hint = did_you_mean(str(value), known)
+        return f"{str(value)!r} is none of {', '.join(known)}" + (f": {hint}" if hint else "")
+
+
+def variable_of(flag: str) -> str:
+    """The environment variable that stands for a flag."""
+    return f"RUN_ANALYSIS_{flag.removeprefix('--').replace('-', '_').upper()}"
+
 
 # flag -> (setting, how click reads it); every verb takes all of them.
 FLAGS: Flags = {
@@ -21,16 +47,19 @@ FLAGS: Flags = {
     ),
     "--skim": ("fileset.skim", {"help": "skim to read [that of the region]"}),
     "--local": ("fileset.local", {"type": click.Path(path_type=Path), "help": "directory searched first"}),
-    "--protocol": ("fileset.protocol", {"type": click.Choice(["root", "https"]), "help": "of remote files"}),
+    "--protocol": ("fileset.protocol", {"type": Word(["root", "https"]), "help": "of remote files"}),
     "--group": ("fileset.groups", {"multiple": True, "help": "process group to keep (repeat)"}),
     "--dsid": ("fileset.dsids", {"multiple": True, "help": "dataset number or range to keep (repeat)"}),
     "--lumi": ("fileset.lumi_pb", {"type": float, "help": "integrated luminosity [1/pb]"}),
     "--region": ("regions", {"multiple": True, "help": "region (repeat) [2L, 3L]"}),
     "--features": (
         "features",
-        {"type": click.Choice(get_args(FeatureSet)), "help": "what the model sees [as the preset]"},
+        {"type": Word(get_args(FeatureSet)), "help": "what the model sees [as the preset]"},
     ),
-    "--preset": ("training.preset", {"metavar": "NAME", "help": f"experiment: {', '.join(PRESETS)}"}),
+    "--preset": (
+        "training.preset",
+        {"type": Word(list(PRESETS)), "metavar": "NAME", "help": f"experiment: {', '.join(PRESETS)}"},
+    ),
     "--members": ("training.members", {"type": int, "help": "networks that are trained and averaged [1]"}),
     "--model": ("model", {"metavar": "NAME", "help": "name of the model [PRESET-FEATURES]"}),
     "--bundle": (
@@ -41,7 +70,7 @@ FLAGS: Flags = {
     "--executor": (
         "execution.executor",
         {
-            "type": click.Choice(["iterative", "futures", "dask"]),
+            "type": Word(["iterative", "futures", "dask"]),
             "help": "where the work is done [iterative]",
         },
     ),
@@ -66,7 +95,7 @@ FLAGS: Flags = {
     "--backend": (
         "execution.backend",
         {
-            "type": click.Choice(["coffea", "dask-awkward"]),
+            "type": Word(["coffea", "dask-awkward"]),
             "help": "what runs the selection [coffea]",
         },
     ),
@@ -79,7 +108,7 @@ FLAGS: Flags = {
     "--strict": ("strict", {"is_flag": True, "help": "warnings of the audit are fatal"}),
     "--train-on": (
         "training.train_on",
-        {"type": click.Choice(["simulation", "data"]), "help": "what the model learns [simulation]"},
+        {"type": Word(["simulation", "data"]), "help": "what the model learns [simulation]"},
     ),
     "--data-fraction": ("training.data_fraction", {"type": float, "help": "of data that is trained on"}),
     "--fail-on-collapse": (
@@ -93,7 +122,7 @@ FLAGS: Flags = {
 SEARCH_FLAGS: Flags = {
     "--space": (
         "search.space",
-        {"type": click.Choice(get_args(SpaceName)), "help": "networks that are tried [report]"},
+        {"type": Word(get_args(SpaceName)), "help": "networks that are tried [report]"},
     ),
     "--max-epochs": ("search.max_epochs", {"type": int, "help": "epochs of the trials that survive [15]"}),
     **FLAGS,
@@ -104,7 +133,7 @@ ROBUSTNESS_FLAGS: Flags = {
     "--test": (
         "robustness.tests",
         {
-            "type": click.Choice(get_args(RobustnessTest)),
+            "type": Word(get_args(RobustnessTest)),
             "multiple": True,
             "help": "which test (repeat) [all]",
         },
@@ -117,7 +146,7 @@ ROBUSTNESS_FLAGS: Flags = {
 SIMULATION_FLAGS: Flags = {
     "--sample": (
         "simulation.sample",
-        {"type": click.Choice(get_args(SampleName)), "help": "which sample [demo]"},
+        {"type": Word(get_args(SampleName)), "help": "which sample [demo]"},
     ),
     "--process": ("simulation.processes", {"multiple": True, "help": "process to simulate (repeat) [all]"}),
     "--skim": ("simulation.skims", {"multiple": True, "help": "2lep or 3lep (repeat) [both]"}),

@@ -12,8 +12,10 @@ import hist
 import jinja2
 
 from fileset.exceptions import InputError
+from fileset.suggestion import did_you_mean
 from models.fitting import collapse_remark
 from processors.cells import cell_label, load_cells
+from processors.features import baseline_names, table_names
 from processors.histograms import left_for_search, load_histograms, nominal
 from processors.shards import read_event
 from report.alarms import alarms_section
@@ -42,7 +44,7 @@ from report.scoreboard import scoreboard_section
 from report.sculpting import sculpting_section
 from report.search import search_table
 from report.sections import Section, document
-from report.settings import ReportSettings
+from report.settings import DEFAULT_VARIABLES, ReportSettings
 from report.significance import significance_section
 from report.sources import source_table
 from report.style import Sample, luminosity_label, source_label
@@ -178,6 +180,21 @@ def _refuse_another_model(regions: Sequence[Region]) -> None:
                 f"evaluate.json is about the model {model} of region {region.name}, whose scores are not of the events "
                 "that are selected now: run score and evaluate again"
             )
+            raise InputError(message)
+
+
+def _refuse_unknown_variables(histograms: Mapping[str, Any], settings: ReportSettings) -> None:
+    """Raises an error for a variable that is none of any region; those of other regions are passed over."""
+    known = {
+        *(key.split("/")[1] for key in histograms),
+        *DEFAULT_VARIABLES,
+        *table_names(3),
+        *baseline_names(3),
+    }
+    for name in settings.variables:
+        if name not in known:
+            hint = did_you_mean(name, sorted(known), otherwise=f"there are {', '.join(sorted(known))}")
+            message = f"report.variables: no region has a variable {name!r}: {hint}"
             raise InputError(message)
 
 
@@ -434,6 +451,7 @@ def write_page(output: Path, *, settings: ReportSettings | None = None, processe
     ]
     _refuse_another_model(regions)
     _refuse_unknown_events(regions, selection, settings)
+    _refuse_unknown_variables(histograms, settings)
     views = [
         _region_view(
             region,

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from models.bundle import checksum_of_json
 from processors.files import checksum, write_json
 from report.analysis import Analysis
-from report.command_line import taking_flags
+from report.command_line import Verbs, taking_flags
 from report.terminal import show_power
 
 REPOSITORY = Path(__file__).parents[1]
@@ -93,7 +93,7 @@ def test_unknown_configuration_key(run_analysis: Any, tmp_path: Path) -> None:
     configuration = tmp_path / "mine.yaml"
     configuration.write_text("execution:\n  wokers: 2\n", encoding="utf-8")
     done = run_analysis("run", "--config", configuration, "--output", tmp_path)
-    _failed(done, 2, "mine.yaml", "line 2", "'execution.wokers'", "'workers'")
+    _failed(done, 2, "mine.yaml", "line 2", "'execution.wokers'", "did you mean workers?")
 
 
 def test_bad_value(run_analysis: Any, tmp_path: Path) -> None:
@@ -182,13 +182,14 @@ def test_the_power_of_a_collapsed_model_is_marked(capsys: pytest.CaptureFixture[
 
 
 def test_an_interrupt_is_one_line_and_the_status_of_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("report.command_line._set_up_logging", lambda **_: None)
+    monkeypatch.setattr("report.command_line.set_up_logging", lambda _: None)
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    done = CliRunner().invoke(click.command()(taking_flags(interrupted)), [])
-    assert (done.exit_code, done.output) == (130, "stopped: run the same command again, it goes on\n")
+    verbs = Verbs("run-analysis", commands=[click.command("wait")(taking_flags(interrupted, writes=False))])
+    done = CliRunner().invoke(verbs, ["wait"])
+    assert (done.exit_code, done.output.strip()) == (130, "stopped: run the same command again, it goes on")
 
 
 def test_debug_shows_the_traceback(run_analysis: Any, tmp_path: Path) -> None:

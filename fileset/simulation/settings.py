@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fileset.settings import Settings
 from fileset.simulation.samples import SAMPLES, SampleName
+from fileset.suggestion import did_you_mean
 
 __all__ = ["SKIMS", "SimulationSettings", "Skim"]
 
@@ -46,7 +47,8 @@ class SimulationSettings(Settings):
         known = [process.name for process in SAMPLES[self.sample]]
         for name in self.processes:
             if name not in known:
-                message = f"unknown process {name!r}; known in sample {self.sample} are {', '.join(known)}"
+                hint = did_you_mean(name, known, otherwise=f"known are {', '.join(known)}")
+                message = f"unknown process {name!r} in sample {self.sample}: {hint}"
                 raise ValueError(message)
         return self
 
