@@ -168,8 +168,7 @@ class SelectionProcessor(ProcessorABC):
             layout,
             convention=self.rmm.convention,
         )
-        cells = np.ascontiguousarray(matrix.reshape(len(selected), -1).T)
-        return dict(zip(layout.cell_names, cells, strict=True))
+        return dict(zip(layout.cell_names, matrix.reshape(len(selected), -1).T, strict=True))
 
     def postprocess(self, accumulator: dict[str, Any]) -> dict[str, Any]:
         """Nothing is left to do: weights are normalised event by event."""
