@@ -15,9 +15,10 @@ from typing import Any, Final, TypeAlias
 import keras
 import numpy as np
 from keras import ops
-from numpy.typing import NDArray
 
 from models import backend
+from models.forward import ACTIVATIONS, LOG_VARIANCE_RANGE, Dense, Stack
+from models.own_network import OWN_NETWORK, OwnStack, own_network
 from models.settings import ActivationName, TrainingSettings, Width
 
 __all__ = [
@@ -25,7 +26,7 @@ __all__ = [
     "WithDivergence",
     "build",
     "divergence",
-    "in_double_precision",
+    "layers_of",
     "load",
     "negative_elbo",
     "prepare_training",
@@ -36,7 +37,6 @@ __all__ = [
 
 Tensor: TypeAlias = Any
 PACKAGE = "collider-anomalies"
-_LOG_VARIANCE_RANGE = (-20.0, 10.0)  # keeps exp() finite in float32
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -59,7 +59,7 @@ class GaussianDraws(keras.layers.Layer):
         if not training:
             return repeated
         noise = keras.random.normal(ops.shape(repeated), seed=self.generator)
-        return repeated + ops.exp(0.5 * ops.clip(log_variance, *_LOG_VARIANCE_RANGE)) * noise
+        return repeated + ops.exp(0.5 * ops.clip(log_variance, *LOG_VARIANCE_RANGE)) * noise
 
     def compute_output_shape(self, input_shape: list[tuple[int | None, ...]]) -> tuple[int | None, ...]:
         """(n, draws, d)."""
@@ -88,7 +88,7 @@ class WithDivergence(keras.layers.Layer):
 
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     """Kullback-Leibler divergence of N(mean, variance) from N(0, 1), summed over d; shape (n,) (eq. 1.8)."""
-    log_variance = ops.clip(log_variance, *_LOG_VARIANCE_RANGE)
+    log_variance = ops.clip(log_variance, *LOG_VARIANCE_RANGE)
     return -0.5 * ops.sum(1 + log_variance - ops.square(mean) - ops.exp(log_variance), axis=-1)
 
 
@@ -99,7 +99,12 @@ def build(settings: TrainingSettings, n_inputs: int, *, seed: int = 0) -> keras.
         settings: widths, activations, penalties and kind.
         n_inputs: number of columns k.
         seed: of fresh weights and of the VAE's latent draws.
+
+    Raises:
+        InputError: the user's own builder makes something else than an autoencoder of Keras' layers.
     """
+    if settings.builder is not None:
+        return _initialised(own_network(settings.builder, n_inputs), seed)
     inputs = keras.Input((n_inputs,), name="inputs")
     hidden = inputs
     last = len(settings.encoder) - 1
@@ -241,45 +246,35 @@ def prepare_training(model: keras.Model, settings: TrainingSettings, *, steps: i
     )
 
 
-def in_double_precision(
-    model: keras.Model, inputs: NDArray[np.floating[Any]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, NDArray[np.float64] | None]:
-    """What a network made by `build` gives, computed in float64 by NumPy: Keras cannot do so with JAX.
-
-    Args:
-        model: the network.
-        inputs: shape (n, k).
-
-    Returns:
-        Reconstruction, shape (n, k), and of a VAE the latent mean, (n, d), from which it is made, and the
-        divergence, (n,).
-    """
-    layers = {layer.name: layer for layer in model.layers}
-
-    def dense(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        kernel, bias = (np.asarray(part, dtype=np.float64) for part in layers[name].get_weights())
-        values = _IN_NUMPY[layers[name].activation.__name__](values @ kernel + bias)
-        leaky = layers.get(f"{name}_leakyrelu")
-        return values if leaky is None else np.where(values > 0, values, leaky.negative_slope * values)
-
-    hidden = np.asarray(inputs, dtype=np.float64)
-    mean = kl = None
-    for name, layer in layers.items():
-        if name == "latent_mean":
-            log_variance = np.clip(dense("latent_log_variance", hidden), *_LOG_VARIANCE_RANGE)
-            hidden = mean = dense(name, hidden)
-            kl = -0.5 * np.sum(1 + log_variance - mean**2 - np.exp(log_variance), axis=-1)
-        elif isinstance(layer, keras.layers.Dense) and name != "latent_log_variance":
-            hidden = dense(name, hidden)
-    return hidden, mean, kl
+def layers_of(model: keras.Model) -> Stack:
+    """The layers of a network made by `build`, to be computed without Keras, to which one of a user's own is left."""
+    if model.name == OWN_NETWORK or not all(isinstance(layer, _LAYERS) for layer in model.layers):
+        return OwnStack((), network=model)
+    slopes = {
+        layer.name.removesuffix("_leakyrelu"): float(layer.negative_slope)
+        for layer in model.layers
+        if isinstance(layer, keras.layers.LeakyReLU)
+    }
+    dense = {}
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dense):
+            kernel, bias = layer.get_weights()
+            dense[layer.name] = Dense(kernel, bias, layer.activation.__name__, slopes.get(layer.name))
+    if any(layer.activation not in ACTIVATIONS for layer in dense.values()):
+        return OwnStack((), network=model)
+    log_variance = dense.pop("latent_log_variance", None)
+    latent = list(dense).index("latent_mean") if log_variance is not None else None
+    return Stack(tuple(dense.values()), latent, log_variance)
 
 
-_IN_NUMPY: Final[dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]]] = {
-    "linear": lambda x: x,
-    "relu": lambda x: np.maximum(x, 0),
-    "sigmoid": lambda x: 0.5 * (1 + np.tanh(0.5 * x)),
-    "tanh": np.tanh,
-}
+_LAYERS: Final = (
+    keras.layers.InputLayer,
+    keras.layers.Dense,
+    keras.layers.LeakyReLU,
+    keras.layers.Identity,
+    GaussianDraws,
+    WithDivergence,
+)
 
 
 def save(model: keras.Model, path: Path, settings: TrainingSettings, n_inputs: int) -> None:

@@ -7,17 +7,18 @@ package speaks `keras.ops` only; what the backends call differently stands here.
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from fileset.exceptions import InputError
+from models.threads import threads_asked
 
-__all__ = ["asked", "compiled", "start", "versions", "xla"]
+__all__ = ["asked", "start", "versions", "xla"]
 
 logger = logging.getLogger(__name__)
 
@@ -46,9 +47,8 @@ def start(threads: int | None = None) -> str:
     if "keras" in sys.modules:
         return _limit_threads(threads)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if threads is None and wanted.isdecimal() and int(wanted) > 0:
-        threads = int(wanted)
+    if threads is None:
+        threads = threads_asked()
     if find_spec("XRootD") is not None:
         # Loaded after TensorFlow 2.21, the library of XRootD 6 crashes the process; before it, both work.
         import_module("XRootD.client")
@@ -62,22 +62,6 @@ def start(threads: int | None = None) -> str:
         msg = f"Keras cannot start its backend ({error}): install it or set KERAS_BACKEND=tensorflow"
         raise InputError(msg) from error
     return name
-
-
-def compiled(function: Callable[[Any], Any], shape: tuple[int, ...]) -> Callable[[Any], Any]:
-    """A function of one float32 tensor of this shape, compiled by the backend."""
-    name = start()
-    if name == "tensorflow":
-        import tensorflow as tf  # noqa: PLC0415
-
-        graph: Callable[[Any], Any] = tf.function(function, autograph=False).get_concrete_function(
-            tf.TensorSpec(shape, tf.float32)
-        )
-        return graph
-    if name == "jax":
-        jitted: Callable[[Any], Any] = import_module("jax").jit(function)  # only there if it is the backend
-        return jitted
-    return function
 
 
 def xla(asked: Literal["auto", "on", "off"] = "auto") -> bool:

@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from fileset.exceptions import FailureError, InputError
 from models import backend
 from models.cores import PARAMETERS, load_core
+from models.reading import in_order
 from models.scaling import Scaler, scaler_from_json
+from models.threads import single_matrix_threads, threads_asked
 from processors.files import write_json
 
 if TYPE_CHECKING:
     import keras
 
-    from models.scores import EventFunction
+    from models.scores import Batch, EventFunction
 
 __all__ = [
     "BUNDLE_FORMAT",
@@ -42,7 +44,7 @@ __all__ = [
 ]
 
 BUNDLE_FORMAT = 1
-BATCH_ROWS = 4096  # a score is always computed in batches of this size, see `event_function`
+BATCH_ROWS = 4096  # that one thread scores at a time; a core may divide them further
 _FILES: Final = ("scaler.json", "features.json")  # of every kind
 
 
@@ -108,18 +110,16 @@ class AnomalyModel:
         """
         inputs = self._inputs(features)
         scores = np.empty(len(inputs), dtype=np.float32)
-        for part in _parts(len(inputs)):
-            for _, values, _ in self.core(self.scaler.transform(inputs[part])):
-                scores[part] = values[:, 0]
+        for part, values, _ in self._measured(inputs):
+            scores[part] = values[:, 0]
         return scores
 
     def scores(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> dict[str, NDArray[np.float32]]:
         """All scores, each of shape (n,); arguments as in `score`."""
         inputs = self._inputs(features)
         scores = np.empty((len(inputs), len(self.score_names)), dtype=np.float32)
-        for part in _parts(len(inputs)):
-            for _, values, _ in self.core(self.scaler.transform(inputs[part])):
-                scores[part] = values
+        for part, values, _ in self._measured(inputs):
+            scores[part] = values
         return {name: scores[:, column] for column, name in enumerate(self.score_names)}
 
     def residuals(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> NDArray[np.float32]:
@@ -136,18 +136,40 @@ class AnomalyModel:
 
     def measures(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> Iterator[Measures]:
         """All scores and residuals, some events at a time; arguments as in `score`."""
-        inputs = self._inputs(features)
-        for part in _parts(len(inputs)):
-            for _, values, residuals in self.core(self.scaler.transform(inputs[part]), residuals=True):
-                scores = {name: values[:, column] for column, name in enumerate(self.score_names)}
-                yield Measures(part, scores, residuals)
+        for part, values, residuals in self._measured(self._inputs(features), residuals=True):
+            scores = {name: values[:, column] for column, name in enumerate(self.score_names)}
+            yield Measures(part, scores, residuals)
 
     def scores_scaled(self, scaled: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """All scores of inputs that went through the scaler already, shape (n, k)."""
         scores = np.empty((len(scaled), len(self.score_names)), dtype=np.float32)
-        for part, values, _ in self.core(scaled):
+        for part, values, _ in self._measured(scaled, scaled=True):
             scores[part] = values
         return {name: scores[:, column] for column, name in enumerate(self.score_names)}
+
+    def _measured(
+        self, inputs: NDArray[np.float32], *, scaled: bool = False, residuals: bool = False
+    ) -> "Iterator[Batch]":
+        """Place, scores and residuals of the inputs, some events at a time and in order; cores take turns."""
+        # What is scaled at a time stays in the cache on its way through the core.
+        rows = getattr(self.core, "rows", BATCH_ROWS)
+        k = len(self.features) if residuals else 0
+
+        def measured(first: int) -> "Batch":
+            events = inputs[first : first + BATCH_ROWS]
+            scores = np.empty((len(events), len(self.score_names)), dtype=np.float32)
+            parts = np.empty((len(events), k), dtype=np.float32)
+            with single_matrix_threads():
+                for start in range(0, len(events), rows):
+                    batch = events[start : start + rows]
+                    batch = batch if scaled else self.scaler.transform(batch)
+                    for place, values, own in self.core(batch, residuals=residuals):
+                        scores[start : start + len(batch)][place] = values
+                        parts[start : start + len(batch)][place] = own
+            return slice(first, first + len(events)), scores, parts
+
+        starts = range(0, len(inputs), BATCH_ROWS)
+        yield from map(measured, starts) if len(starts) < 2 else in_order(measured, starts, threads_asked())
 
     def _inputs(self, features: NDArray[np.floating[Any]] | pd.DataFrame) -> NDArray[np.float32]:
         if isinstance(features, pd.DataFrame):
@@ -166,11 +188,6 @@ class AnomalyModel:
             msg = f"model {self.name} cannot score a value that is not finite: see column {name!r}"
             raise InputError(msg)
         return inputs
-
-
-def _parts(n: int) -> list[slice]:
-    """Batches: scaled one at a time, they stay in the cache on their way into the network."""
-    return [slice(start, start + BATCH_ROWS) for start in range(0, n, BATCH_ROWS)]
 
 
 class _Kind(NamedTuple):

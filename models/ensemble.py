@@ -6,22 +6,25 @@ spread is the part of a score's uncertainty that comes from training (Lakshminar
 Importing this module imports Keras; `models.backend.start` comes first.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from models.autoencoder import load, save
-from models.bundle import BATCH_ROWS, network_files
-from models.scores import Batch, EventFunction, event_function
+from models.bundle import network_files
+from models.scores import Batch, Values, event_values
 from models.settings import ScoreName, TrainingSettings
 
 __all__ = ["Networks", "load_networks", "save_networks", "scores_of"]
+
+CACHED_INPUTS: Final = 1 << 18  # a megabyte, as much as the cache of a core holds
+ROWS_RANGE: Final = (9, 14)  # powers of two: below, products are slower; above, nothing is gained
 
 
 @dataclass(frozen=True)
@@ -41,29 +44,34 @@ class Networks:
     names: tuple[ScoreName, ...]
     beta: float = 1.0
 
+    @property
+    def rows(self) -> int:
+        """Events that are scored at a time: with all that is computed of them they stay in the cache of a core."""
+        wanted = round(np.log2(CACHED_INPUTS / self.members[0].input_shape[-1]))
+        return 1 << int(np.clip(wanted, *ROWS_RANGE))
+
     def __call__(self, scaled: NDArray[np.float32], *, residuals: bool = False) -> Iterator[Batch]:
         """As a `models.scores.EventFunction`."""
-        for batches in zip(*(run(scaled, residuals=residuals) for run in self._runs), strict=True):
-            yield batches[0] if len(batches) == 1 else _mean(batches)
+        for found in zip(*(run(scaled, residuals=residuals) for run in self._runs), strict=True):
+            values, parts = found[0][1:] if len(found) == 1 else _mean(found)
+            yield found[0][0], np.log10(values).astype(np.float32), parts
 
     @cached_property
-    def _runs(self) -> list[EventFunction]:
+    def _runs(self) -> list[Callable[..., Iterator[Values]]]:
         return [
-            event_function(
-                member, self.names, n_inputs=member.input_shape[-1], rows=BATCH_ROWS, beta=self.beta
-            )
+            event_values(member, self.names, n_inputs=member.input_shape[-1], rows=self.rows, beta=self.beta)
             for member in self.members
         ]
 
 
-def _mean(batches: Sequence[Batch]) -> Batch:
-    """What several networks say of the same events."""
-    place, _, total = batches[0]
-    own = np.stack([values for _, values, _ in batches])  # (members, b, names)
-    mean = np.log10(np.mean(10.0 ** own.astype(np.float64), axis=0)).astype(np.float32)
-    for _, _, errors in batches[1:]:  # one after the other: squared errors of a matrix are large
-        total = total + errors
-    return place, np.concatenate([mean, own[:, :, 0].T], axis=1), total / np.float32(len(batches))
+def _mean(found: Sequence[Values]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """What several networks say of the same events, and behind it what each says first."""
+    own = np.stack([values for _, values, _ in found])  # (members, b, names)
+    total = found[0][2].copy()
+    for _, _, parts in found[1:]:  # one after the other: squared errors of a matrix are large
+        total += parts
+    total /= np.float32(len(found))
+    return np.concatenate([own.mean(axis=0), own[:, :, 0].T], axis=1), total
 
 
 def scores_of(settings: TrainingSettings) -> list[str]:

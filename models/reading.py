@@ -1,6 +1,5 @@
 """Reading shards: features, weights and splits of the events that a model may be trained on."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from fileset.exceptions import FailureError
+from models.threads import cores
 from processors.shards import check_whole
 from processors.split import SPLIT_FRACTIONS, SPLITS, identity_hash, split_of
 
@@ -25,7 +25,6 @@ __all__ = [
     "Kind",
     "Shard",
     "ShardReader",
-    "cores",
     "in_order",
     "thinned",
 ]
@@ -198,11 +197,6 @@ def thinned(
         int(of[cutoff - 1]) for of, cutoff in zip(below, (train, validation, test), strict=True) if cutoff
     )
     return replace(reader, cutoffs=(train, validation, test)), n_rows
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_order(function: Callable[[T], U], items: Iterable[T], threads: int | None = None) -> Iterator[U]:

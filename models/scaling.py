@@ -111,15 +111,25 @@ class AffineScaler(Scaler):
     scale: NDArray[np.float32]  # (k,), never 0
 
     def _transform(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        scaled = features - self.offset
-        scaled /= self.scale
-        return scaled
+        return _shifted(np.ascontiguousarray(features), self.offset, self.scale)
 
     def _invert(self, scaled: NDArray[np.float32]) -> NDArray[np.float32]:
         return scaled * self.scale + self.offset
 
     def _parameters(self) -> dict[str, Any]:
         return {"offset": self.offset.tolist(), "scale": self.scale.tolist()}
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def _shifted(
+    features: NDArray[np.float32], offset: NDArray[np.float32], scale: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(features - offset)/scale in one pass, shape (n, k)."""
+    scaled = np.empty_like(features)
+    for row in range(len(features)):
+        for column in range(features.shape[1]):
+            scaled[row, column] = (features[row, column] - offset[column]) / scale[column]
+    return scaled
 
 
 @dataclass(frozen=True)
@@ -213,7 +223,7 @@ def _on_curve(value: float, x: NDArray[np.float64], y: NDArray[np.float64], belo
     return y[last, 0] + y[last, 1] * (value - x[last])
 
 
-@numba.njit(cache=True)
+@numba.njit(nogil=True, cache=True)
 def _through_curves(
     features: NDArray[np.float32],
     x: NDArray[np.float64],
