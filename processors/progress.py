@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from coffea.processor.executor import WorkItem
-from coffea.util import coffea_console
+if TYPE_CHECKING:
+    from coffea.processor.executor import WorkItem
 
 __all__ = ["Advance", "Bar", "Tally", "Watch", "metered", "tidily"]
 
@@ -82,9 +82,11 @@ class Watch:
         self.before = events
 
     @contextmanager
-    def over(self, title: str, chunks: Sequence[WorkItem]) -> Iterator[Advance]:
+    def over(self, title: str, chunks: "Sequence[WorkItem]") -> Iterator[Advance]:
         """Shows a bar while these chunks are done; coffea's own stay away."""
         before, self.before = self.before, 0
+        from coffea.util import coffea_console  # noqa: PLC0415 - stages without chunks need no coffea
+
         quiet, coffea_console.quiet = coffea_console.quiet, True
         begin = time.perf_counter()
         try:
@@ -95,8 +97,10 @@ class Watch:
             self.tally.seconds += time.perf_counter() - begin
 
 
-def _chunk_of(item: Any) -> WorkItem | None:
+def _chunk_of(item: Any) -> "WorkItem | None":
     """The chunk that a task is about; on Dask the processor comes with it. None of a merge."""
+    from coffea.processor.executor import WorkItem  # noqa: PLC0415 - stages without chunks need no coffea
+
     chunk = item[0] if isinstance(item, tuple) else item
     return chunk if isinstance(chunk, WorkItem) else None
 

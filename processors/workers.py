@@ -11,16 +11,15 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from coffea.processor.executor import ExecutorBase
-
 from fileset.exceptions import FailureError, InputError
-from processors.dispatch import DaskChunks, IterativeChunks, PoolChunks, cause_of
 from processors.progress import Watch, tidily
 from processors.redaction import redacted_text
 from processors.settings import ExecutionSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from coffea.processor.executor import ExecutorBase
 
     from processors.readiness import Look
 
@@ -143,8 +142,10 @@ class Workers:
                 raise _lost(client, error) from error
         return self._looks or []
 
-    def executor(self, description: str) -> ExecutorBase:
+    def executor(self, description: str) -> "ExecutorBase":
         """A coffea executor; the description stands beside its progress bar, and `run_chunks` tries again."""
+        from processors.dispatch import DaskChunks, IterativeChunks, PoolChunks  # noqa: PLC0415 - imports coffea
+
         if self.settings.executor == "dask":
             self.look_first()
             return DaskChunks(client=self._client, desc=description, watch=self.watch)
@@ -187,6 +188,8 @@ class Workers:
 
 
 def _lost(client: Any, error: BaseException) -> FailureError:
+    from processors.dispatch import cause_of  # noqa: PLC0415 - imports coffea
+
     address = redacted_text(str(client.scheduler.address))
     return FailureError(
         f"the Dask scheduler {address} was lost ({redacted_text(cause_of(error))}): start it again and run again"
