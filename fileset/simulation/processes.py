@@ -116,6 +116,12 @@ GROUPS = {
     "LQ_mumu": Group(r"$LQ\,\overline{LQ}\to\mu\mu cc$", "#999933", "signal", 35),
     "bprime_tW": Group(r"$b'\bar{b}'\to tWtW$", "#332288", "signal", 36),
     "estar": Group(r"$e^{*}e\to ee\gamma$", "#e17c05", "signal", 37),
+    "tprime_bW": Group(r"$t'\bar{t}'\to bWbW$", "#661100", "signal", 38),
+    "mustar": Group(r"$\mu^{*}\mu\to\mu\mu Z$", "#888888", "signal", 39),
+    "LQ_ee": Group(r"$LQ\,\overline{LQ}\to ee uu$", "#6699cc", "signal", 40),
+    "Hpp_right": Group(r"$H^{\pm\pm}_{R}H^{\mp\mp}_{R}\to 4\tau$", "#ddcc77", "signal", 41),
+    "H_ZZ": Group(r"$H\to ZZ\to 4\ell$", "#88ccee", "signal", 42),
+    "contact_ee": Group(r"contact $ee$", "#2f4b7c", "signal", 43),
 }
 
 _Z_TO_LEPTONS = ("23:onMode = off", "23:onIfAny = 11 13 15")

@@ -2,19 +2,19 @@
 
 `demo` is small enough to be shipped. `study` is for what a score does in its far tail: several times the demo's
 events, Z and diboson events in slices of transverse momentum, and events with a misidentified lepton passed through
-the detector many times, so that no single heavy event decides what is left of one in a thousand. `second-signals` are
-signals that were made after the recipe of the search was fixed.
+the detector many times, so that no single heavy event decides what is left of one in a thousand. `second-signals`
+and `third-signals` were made after a recipe of the search was fixed.
 """
 
 from dataclasses import replace
 from typing import Final, Literal, get_args
 
+from fileset.simulation.later_signals import SECOND_SIGNALS, THIRD_SIGNALS
 from fileset.simulation.processes import PROCESSES, CrossSection, Process
-from fileset.simulation.second_signals import SECOND_SIGNALS
 
 __all__ = ["BY_NAME", "SAMPLES", "SampleName"]
 
-SampleName = Literal["demo", "study", "second-signals"]
+SampleName = Literal["demo", "study", "second-signals", "third-signals"]
 
 _DEMO: Final = {process.name: process for process in PROCESSES}
 _HUGE = 1e9
@@ -120,6 +120,7 @@ SAMPLES: Final[dict[SampleName, tuple[Process, ...]]] = {
     "demo": PROCESSES,
     "study": (*_STUDY_BACKGROUND, *_signals()),
     "second-signals": SECOND_SIGNALS,
+    "third-signals": THIRD_SIGNALS,
 }
 """The processes of each sample, backgrounds first."""
 
