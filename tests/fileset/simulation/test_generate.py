@@ -65,7 +65,7 @@ def test_two_workers_write_the_same_content_as_one(sample: Path, tmp_path: Path)
 @pytest.mark.timeout(120)
 def test_a_dask_cluster_writes_the_same_content(sample: Path, tmp_path: Path) -> None:
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         simulate(
