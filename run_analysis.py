@@ -250,22 +250,16 @@ def _compare(analysis: Analysis, workers: "Workers") -> str:
     return _where("agreement", analysis.output / "agreement.json")
 
 
-def _tick_epoch(
-    tick: Callable[[int, int, str], None], epoch: int, epochs: int, loss: float, val_loss: float
-) -> None:
-    tick(epoch, epochs, f"loss {loss:.4g}, validation {val_loss:.4g}")
-
-
 def _train(analysis: Analysis, workers: "Workers") -> str:
     from models.bundle import read_card  # noqa: PLC0415 - --help must be quick
     from models.fitting import collapse_remark  # noqa: PLC0415
     from models.training import train  # noqa: PLC0415
     from report import terminal  # noqa: PLC0415
-    from report.studies import baselines_of  # noqa: PLC0415
+    from report.studies import baselines_of, events_of_an_epoch  # noqa: PLC0415
 
     done = []
     for name in analysis.regions:
-        with terminal.progress_bar(f"training {name}") as tick:
+        with terminal.training_bar(f"training {name}", events_of_an_epoch(analysis, name)) as tick:
             bundle = train(
                 analysis.output / "shards" / name / "manifest.json",
                 features=analysis.feature_set,
@@ -273,11 +267,12 @@ def _train(analysis: Analysis, workers: "Workers") -> str:
                 seed=analysis.seed,
                 output=analysis.output,
                 name=analysis.model_name,
-                progress=partial(_tick_epoch, tick),
+                progress=tick,
             )
         if remark := collapse_remark(read_card(bundle)):
             tell(f"{bundle} {remark}", fg="yellow")
-        baselines_of(analysis, name)
+        with terminal.progress_bar(f"fitting baselines {name}"):
+            baselines_of(analysis, name)
         done.append(_where("model", bundle))
     return "\n".join(done)
 
@@ -287,6 +282,7 @@ def _tune(analysis: Analysis, workers: "Workers") -> str:
     from processors.files import read_json  # noqa: PLC0415
     from report import terminal  # noqa: PLC0415
     from report.search import leaderboard_table  # noqa: PLC0415
+    from report.studies import events_of_an_epoch  # noqa: PLC0415
 
     _look_first(analysis, workers, scoring=True)
     done = []
@@ -304,44 +300,17 @@ def _tune(analysis: Analysis, workers: "Workers") -> str:
                 progress=tick,
             )
         leaderboard_table(read_json(path))
-        with terminal.progress_bar(f"training the winner {name}") as tick:
+        with terminal.training_bar(f"training the winner {name}", events_of_an_epoch(analysis, name)) as tick:
             bundle = train_winner(
                 path,
                 manifest,
                 training=analysis.training,
                 output=analysis.output,
-                progress=partial(_tick_epoch, tick),
+                progress=tick,
             )
         tell(_where("settings", path.with_name("best.yaml")) + ": train --config trains it again")
         done.append(_where("model", bundle) + f": score --model {bundle.name}")
     return "\n".join(done)
-
-
-def _bundles(analysis: Analysis) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """Region -> the whole bundle that scores its events, and its card; a model has the name that its card says.
-
-    Raises:
-        InputError: there is none, or it is a bundle of another name or region.
-        FailureError: it is incomplete or was changed after it was written.
-    """
-    from models.bundle import verified_card  # noqa: PLC0415 - --help must be quick
-
-    given = analysis.scoring.bundle
-    if given is not None:
-        card = verified_card(given)
-        return {str(card["region"]): (given, card)}
-    found = {}
-    for name in analysis.regions:
-        bundle = analysis.output / "models" / name / analysis.model_name
-        card = verified_card(bundle)
-        if (card["region"], card["name"]) != (name, bundle.name):
-            message = (
-                f"{bundle} is a copy of the model {card['name']} of region {card['region']}: "
-                "give it with --bundle where it was, or train one of this name"
-            )
-            raise InputError(message)
-        found[name] = bundle, card
-    return found
 
 
 def _score(analysis: Analysis, workers: "Workers") -> str:
@@ -349,9 +318,9 @@ def _score(analysis: Analysis, workers: "Workers") -> str:
     from processors.files import read_json  # noqa: PLC0415
     from processors.stages.results import assemble  # noqa: PLC0415
     from processors.stages.score import score_region  # noqa: PLC0415
-    from report.studies import baselines_of  # noqa: PLC0415
+    from report.studies import baselines_of, bundles_of  # noqa: PLC0415
 
-    bundles = _bundles(analysis)
+    bundles = bundles_of(analysis)
     if analysis.scoring.bundle is not None:
         done = _score_files(analysis.model_copy(update={"regions": tuple(bundles)}), workers, bundles)
         selection = analysis.output / "select.json"
@@ -415,19 +384,21 @@ def _evaluate(analysis: Analysis, workers: "Workers") -> str:
     from processors.histograms import left_for_search, load_histograms  # noqa: PLC0415
     from processors.stages.results import current_scores, other_scores  # noqa: PLC0415
     from report import terminal  # noqa: PLC0415
-    from report.studies import write_studies  # noqa: PLC0415
+    from report.studies import bundles_of, write_studies  # noqa: PLC0415
 
-    regions, bundles = {}, _bundles(analysis)
+    regions, bundles = {}, bundles_of(analysis)
     for name, (_, card) in bundles.items():
         datasets = current_scores(analysis.output, name, card)["datasets"]
         scores = analysis.output / "scores" / name / card["name"]
-        regions[name] = evaluate(
-            scores / "manifest.json",
-            card=card,
-            others=other_scores(analysis.output, name, str(card["name"])),
-            shards=analysis.output / "shards" / name / "manifest.json",
-            settings=analysis.evaluation,
-        )
+        with terminal.progress_bar(f"measuring power {name}", unit="events") as tick:
+            regions[name] = evaluate(
+                scores / "manifest.json",
+                card=card,
+                others=other_scores(analysis.output, name, str(card["name"])),
+                shards=analysis.output / "shards" / name / "manifest.json",
+                settings=analysis.evaluation,
+                progress=tick,
+            )
         workspace = histfactory_workspace(
             load_histograms(scores / "histograms.json")[f"{name}/score/{card['name']}"],
             datasets,
@@ -444,16 +415,20 @@ def _evaluate(analysis: Analysis, workers: "Workers") -> str:
 
 
 def _robustness(analysis: Analysis, workers: "Workers") -> str:
-    from report.studies import write_robustness  # noqa: PLC0415 - --help must be quick
+    from report.studies import bundles_of, write_robustness  # noqa: PLC0415 - --help must be quick
 
-    write_robustness(analysis, _bundles(analysis))
+    write_robustness(analysis, bundles_of(analysis))
     return _where("robustness", analysis.output / "robustness.json")
 
 
 def _report(analysis: Analysis, workers: "Workers") -> str:
-    from report.page import write_page  # noqa: PLC0415 - --help must be quick
+    from report import terminal  # noqa: PLC0415 - --help must be quick
+    from report.page import write_page  # noqa: PLC0415
 
-    write_page(analysis.output, settings=analysis.report, processes=analysis.execution.n_workers)
+    with terminal.progress_bar("drawing", unit="figures") as tick:
+        write_page(
+            analysis.output, settings=analysis.report, processes=analysis.execution.n_workers, progress=tick
+        )
     folder = analysis.output / "report"
     pictures = [folder / "figures" / f"{name}_score.png" for name in analysis.regions]
     return "\n".join(

@@ -6,7 +6,7 @@ seen none. All weights are physical and keep their signs.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ def evaluate(
     others: Sequence[Path] = (),
     shards: Path | None = None,
     settings: EvaluationSettings | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
     """Power of a model's score in one region, beside baselines and every single variable.
 
@@ -67,6 +68,7 @@ def evaluate(
         others: manifests of the scores that baselines and other models give to the same events.
         shards: manifest of the region's shards; with the setting `ceiling` it is needed, and so is the card.
         settings: replicas, their seed, and whether the supervised ceiling is worked out.
+        progress: called after each score or variable with the events measured, their number in all, and its name.
 
     Returns:
         The region's entry of evaluate.json: `background` (n, sumw, n_eff and `heaviest` weight of test events),
@@ -102,8 +104,11 @@ def evaluate(
     backgrounds = Replicas.draw(held_out, number=settings.replicas, seed=settings.seed, held_out=True)
     replicas = Replicas.draw(seen, number=settings.replicas, seed=settings.seed, held_out=False)
     groups = [datasets[name]["group"] for name in held_out]
-    for contestant in contestants:
+    n_events = sum(len(part.weight) for part in events.values())
+    for number, contestant in enumerate(contestants, 1):
         _measure(contestant, targets, background, groups, (backgrounds, replicas), wanted)
+        if progress is not None:
+            progress(number * n_events, len(contestants) * n_events, contestant.name)
     variables = [contestant.name for contestant in contestants if contestant.role == "variable"]
     entries: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
     for (kind, name), target in targets.items():

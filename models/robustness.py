@@ -92,7 +92,8 @@ def robustness(
         rmm: which matrix, likewise.
         seed: of the split, of trainings and of random changes.
         output: directory of the analysis.
-        progress: called with the number of tests and trainings done, all there are, and what comes next.
+        progress: called with the number of tests and trainings done, all there are, and what comes next; at the end,
+            when all are done, with "done".
 
     Returns:
         The region's entry of robustness.json: `model`, `sample` (held-out background), `inputs` by test, a list of
@@ -138,7 +139,7 @@ def robustness(
     )
     tell = _counted(progress, len(inputs) + jobs.number(anew))
     events = partial(event_changes, content, model.features, region=region, rmm=rmm)
-    return {
+    result = {
         "complete": content.get("complete", True),
         "model": {"name": model.name, "features": len(model.features), "checksum": card.get("checksum")},
         "sample": sample.summary(),
@@ -147,6 +148,8 @@ def robustness(
         ),
         "retraining": retrained(jobs, anew, tell=tell),
     }
+    tell("done")
+    return result
 
 
 def _of_kind(manifest: Mapping[str, Any], kind: str) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 from pydantic import Field, PositiveInt, model_validator
 
 from fileset.settings import Settings
+from fileset.suggestion import did_you_mean
 from models.presets import PRESETS
 
 __all__ = [
@@ -184,7 +185,8 @@ class TrainingSettings(Settings):
             return given
         preset = given.get("preset", "default")
         if preset not in PRESETS:
-            msg = f"unknown preset {preset!r}; allowed are {', '.join(PRESETS)}"
+            hint = did_you_mean(str(preset), PRESETS, otherwise=f"allowed are {', '.join(PRESETS)}")
+            msg = f"unknown preset {preset!r}: {hint}"
             raise ValueError(msg)
         return PRESETS[preset] | given
 

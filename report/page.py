@@ -413,13 +413,20 @@ def _region(
     )
 
 
-def write_page(output: Path, *, settings: ReportSettings | None = None, processes: int = 1) -> Path:
+def write_page(
+    output: Path,
+    *,
+    settings: ReportSettings | None = None,
+    processes: int = 1,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Path:
     """Draw every figure and write ``report/index.html``, which needs no other file and no network.
 
     Args:
         output: the output folder of a run, with at least ``select.json`` and ``histograms.json``.
         settings: what is drawn.
         processes: how many draw at once; more than one needs a main module that is safe to import.
+        progress: called after each figure with how many are drawn, their number, and its name.
 
     Returns:
         The path of the page; the main picture of a region is ``figures/<region>_score.png`` beside it.
@@ -468,7 +475,9 @@ def write_page(output: Path, *, settings: ReportSettings | None = None, processe
     remark = "" if complete else "INCOMPLETE"
     written = [write_csv(table, folder / "tables", remark=remark) for table in tables if table is not None]
     drawings = [drawing for view in views for drawing in view.all_drawings]
-    pictures = render(drawings, folder=folder / "figures", dpi=settings.png_dpi, processes=processes)
+    pictures = render(
+        drawings, folder=folder / "figures", dpi=settings.png_dpi, processes=processes, progress=progress
+    )
     # What an earlier page had may be blinded by now.
     for path in [*(folder / "tables").iterdir(), *(folder / "figures").iterdir()]:
         if path not in written and path.stem not in pictures:

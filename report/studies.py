@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from fileset.exceptions import InputError
+from models.bundle import verified_card
 from processors.files import write_json
+from processors.shards import read_manifest
 from report.analysis import Analysis, StudyName
 from report.terminal import progress_bar, show_table
 
-__all__ = ["baselines_of", "write_robustness", "write_studies"]
+__all__ = ["baselines_of", "bundles_of", "events_of_an_epoch", "write_robustness", "write_studies"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,42 @@ def baselines_of(analysis: Analysis, region: str) -> list[Path]:
     )
 
 
+def bundles_of(analysis: Analysis) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Region -> the whole bundle that scores its events, and its card; a model has the name that its card says.
+
+    Raises:
+        InputError: there is none, or it is a bundle of another name or region.
+        FailureError: it is incomplete or was changed after it was written.
+    """
+    given = analysis.scoring.bundle
+    if given is not None:
+        card = verified_card(given)
+        return {str(card["region"]): (given, card)}
+    found = {}
+    for name in analysis.regions:
+        bundle = analysis.output / "models" / name / analysis.model_name
+        card = verified_card(bundle)
+        if (card["region"], card["name"]) != (name, bundle.name):
+            message = (
+                f"{bundle} is a copy of the model {card['name']} of region {card['region']}: "
+                "give it with --bundle where it was, or train one of this name"
+            )
+            raise InputError(message)
+        found[name] = bundle, card
+    return found
+
+
+def events_of_an_epoch(analysis: Analysis, region: str) -> int:
+    """About how many events train: a hash of its identity decides it for each."""
+    training, manifest = (
+        analysis.training,
+        read_manifest(analysis.output / "shards" / region / "manifest.json"),
+    )
+    own = {name for name, book in manifest["datasets"].items() if book["kind"] == training.trained_kind}
+    rows = sum(shard["rows"] for shard in manifest["shards"] if shard["dataset"] in own)
+    return min(round(rows * training.fractions[0]), training.max_train_events or rows)
+
+
 def write_studies(analysis: Analysis, bundles: dict[str, tuple[Path, dict[str, Any]]]) -> None:
     """Writes OUTPUT/<study>.json for each study that is wanted; one that is not leaves none.
 
@@ -115,20 +154,24 @@ def write_studies(analysis: Analysis, bundles: dict[str, tuple[Path, dict[str, A
         analysis: the configuration.
         bundles: region -> bundle of the model that has scored its events, and its card.
     """
-    for study, work in _STUDIES.items():
-        document = analysis.output / f"{study}.json"
-        if study not in analysis.studies:
-            document.unlink(missing_ok=True)
-            continue
-        regions = {}
-        for number, (name, (bundle, card)) in enumerate(bundles.items()):
-            with progress_bar(study) as tick:
-                tick(number, len(bundles), name)
-                regions[name] = work(_Scored(analysis, name, bundle, card))
-                tick(number + 1, len(bundles), name)
-        write_json(document, {"format": 1, "regions": regions})
-        if study == "alarms":
-            _show_alarms(regions)
+    wanted = [study for study in _STUDIES if study in analysis.studies]
+    for study in _STUDIES:
+        if study not in wanted:
+            (analysis.output / f"{study}.json").unlink(missing_ok=True)
+    found: dict[str, dict[str, Any]] = {}
+    with progress_bar("evaluating") as tick:
+        done, total = 0, len(wanted) * len(bundles)
+        for study in wanted:
+            regions = {}
+            for name, (bundle, card) in bundles.items():
+                tick(done, total, f"{study} {name}")
+                regions[name] = _STUDIES[study](_Scored(analysis, name, bundle, card))
+                done += 1
+            found[study] = regions
+            write_json(analysis.output / f"{study}.json", {"format": 1, "regions": regions})
+        tick(done, total, "")
+    if "alarms" in found:
+        _show_alarms(found["alarms"])
 
 
 def _show_alarms(regions: dict[str, Any]) -> None:

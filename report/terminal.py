@@ -1,19 +1,22 @@
 """What a person sees while the analysis runs: progress and short tables.
 
-Bars and colours are for terminals only; a log gets a plain line now and then, and one when the work is done.
+Bars and colours are for terminals only; a log gets a plain line now and then, and one when the work is done. With
+--quiet there is neither.
 """
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import click
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 from rich.text import Text
+
+from report.loudness import is_quiet, tell
+from report.numbers import duration, measurement
 
 if TYPE_CHECKING:
     from report.sources import SourceTable
@@ -28,6 +31,7 @@ __all__ = [
     "show_table",
     "source_table",
     "timing_table",
+    "training_bar",
     "yields_table",
 ]
 
@@ -36,6 +40,20 @@ Advance = Callable[[int], None]
 
 # Between two lines of a log [s].
 INTERVAL = 30.0
+
+# Of a log, which is read in a wide window; rich would take it for 80 columns.
+_LOG_WIDTH = 120
+
+# Texts are folded in a narrow window, but not below this many columns.
+_NARROWEST_TEXT = 12
+
+
+class _Console(Console):
+    """Whether nobody reads on is for the command line to say, which rich would end with status 1."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Called by rich where a pipe is closed."""
+        raise BrokenPipeError
 
 
 class _Count(ProgressColumn):
@@ -63,13 +81,17 @@ class _Log:
         if now - self._said >= INTERVAL and done < total:
             self._said = now
             rate = self._rate(now)
-            left = f", {(total - done) / rate:,.0f} s left" if rate else ""
+            left = f", {duration((total - done) / rate)} left" if rate else ""
             self._say(f"{done:,} of {total:,}{self._of(rate)}{left}")
 
     def end(self) -> None:
         now = self._clock()
         before = f" ({self._before:,} of them before)" if self._before else ""
-        self._say(f"{self._done:,}{self._of(self._rate(now))}{before} in {now - self._begin:,.1f} s")
+        seconds = f"in {duration(now - self._begin)}"
+        if not self._done:
+            self._say(f"done {seconds}")
+            return
+        self._say(f"{self._done:,}{self._of(self._rate(now))}{before} {seconds}")
 
     def _rate(self, now: float) -> float:
         return (self._done - self._before) / (now - self._begin) if now > self._begin else 0.0
@@ -79,7 +101,7 @@ class _Log:
 
     def _say(self, text: str) -> None:
         remark = f" ({self._remark})" if self._remark else ""
-        Console(stderr=True).print(
+        _Console(stderr=True).print(
             f"{self._title}: {text}{remark}", highlight=False, markup=False, soft_wrap=True
         )
 
@@ -96,8 +118,11 @@ def progress_bar(
         before: what was done before it began, which counts for no rate.
         clock: seconds.
     """
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if is_quiet():
+        yield lambda *_: None
+        return
+    console = _Console(stderr=True)
+    if not console.is_terminal or console.is_dumb_terminal:
         log = _Log(title, unit, before, clock)
         yield log.update
         log.end()
@@ -115,6 +140,23 @@ def progress_bar(
         yield lambda done, total, remark: bar.update(task, completed=done, total=total, remark=remark)
         # Training may stop early: what was done is all there was to do.
         bar.update(task, total=bar.tasks[task].completed)
+
+
+@contextmanager
+def training_bar(title: str, events: int) -> Iterator[Callable[[int, int, float, float], None]]:
+    """Progress of a training; what it yields is called with epoch, epochs, loss and validation loss.
+
+    Args:
+        title: of the training.
+        events: in an epoch.
+    """
+    with progress_bar(title, unit="events") as tick:
+
+        def tell_epoch(epoch: int, epochs: int, loss: float, val_loss: float) -> None:
+            remark = f"epoch {epoch} of {epochs}, loss {loss:.4g}, validation {val_loss:.4g}"
+            tick(epoch * events, epochs * events, remark)
+
+        yield tell_epoch
 
 
 @contextmanager
@@ -139,15 +181,34 @@ def events_bar(title: str, before: int, total: int) -> Iterator[Advance]:
 
 
 def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> None:
-    """A table on the terminal; the first column, or as many as there are `texts`, are text, the others numbers."""
-    table = Table(title=title, box=box.SIMPLE, title_justify="left")
-    for position, name in enumerate(header):
-        table.add_column(name, justify="left" if position < texts else "right", overflow="fold")
+    """A table on the terminal; the first column, or as many as there are `texts`, are text, the others numbers.
+
+    Numbers are not broken into lines: where the window is too narrow, the last columns are left out, and it says so.
+    """
+    if is_quiet():
+        return
+    console = _Console()
+    if not console.is_terminal:
+        console = _Console(width=_LOG_WIDTH)
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(len(header))]
+    narrowest = [
+        min(width, _NARROWEST_TEXT) if column < texts else width for column, width in enumerate(widths)
+    ]
+    shown = len(header)
+    # Each column has a space on either side.
+    while shown > max(texts, 2) and sum(narrowest[:shown]) + 2 * shown > console.width:
+        shown -= 1
+    table = Table(box=box.SIMPLE)
+    for column, name in enumerate(header[:shown]):
+        justify = "left" if column < texts else "right"
+        table.add_column(name, justify=justify, overflow="fold", min_width=narrowest[column])
     for row in rows:
-        table.add_row(*row)
-    # A log is read in a wide window; rich would take it for 80 columns.
-    console = Console()
-    (console if console.is_terminal else Console(width=120)).print(table)
+        table.add_row(*row[:shown])
+    console.print(Text(title, style="italic"), soft_wrap=True)
+    console.print(table)
+    if shown < len(header):
+        left = ", ".join(header[shown:])
+        console.print(f"a wider window shows also: {left}", highlight=False, soft_wrap=True)
 
 
 def audit_table(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -191,7 +252,7 @@ def agreement_table(region: str, result: Mapping[str, Any], *, rows: int = 6) ->
     """
     if result["status"] != "compared":
         why = "its data are blinded" if result["status"] == "blinded" else "there are no data"
-        Console().print(f"Region {region}: no data to compare with ({why}), so every input is kept")
+        tell(f"Region {region}: no data to compare with ({why}), so every input is kept")
         return
     judged = {name: entry for name, entry in result["inputs"].items() if entry["chi2"] is not None}
     worst = sorted(
@@ -230,8 +291,13 @@ def yields_table(region: str, result: Mapping[str, Any], *, blinded: bool = Fals
         total = groups.setdefault((book["kind"], book["group"]), [0, 0, 0.0, 0.0])
         for position, key in enumerate(("events_read", "selected", "sumw", "sumw2")):
             total[position] += book[key]
+    background = [total for (kind, _), total in groups.items() if kind == "background"]
+    if len(background) > 1:
+        groups["background", "sum"] = [sum(column) for column in zip(*background, strict=True)]
     kinds = ("background", "data", "signal")
-    ordered = sorted(groups.items(), key=lambda item: (kinds.index(item[0][0]), -item[1][2]))
+    ordered = sorted(
+        groups.items(), key=lambda item: (kinds.index(item[0][0]), item[0][1] == "sum", -item[1][2])
+    )
     lumi = result["lumi_pb"]
     scaled = [
         f"{name} × {book['scale']:.4g}"
@@ -244,10 +310,15 @@ def yields_table(region: str, result: Mapping[str, Any], *, blinded: bool = Fals
         + (f", INCOMPLETE, scaled up: {', '.join(scaled)}" if scaled else ""),
         ("process", "kind", "read", "selected", "sum of weights"),
         [
-            (group, kind, f"{read:,.0f}", f"{selected:,.0f}", f"{sumw:,.5g} ± {sumw2**0.5:.2g}")
+            (group, kind, f"{read:,.0f}", f"{selected:,.0f}", _weights(sumw, sumw2))
             for (kind, group), (read, selected, sumw, sumw2) in ordered
         ],
     )
+
+
+def _weights(sumw: float, sumw2: float) -> str:
+    """A sum of weights and its error, as plain text has it."""
+    return measurement(sumw, sumw2**0.5).replace("\u202f", ",").replace("\u2212", "-")
 
 
 def _area(score: Mapping[str, Any]) -> str:
@@ -337,11 +408,11 @@ def show_power(region: str, result: dict[str, Any], datasets: dict[str, Any]) ->
     from report.style import SOURCES  # noqa: PLC0415
 
     if not result["signals"]:
-        click.echo(f"Region {region}: the fileset has no signal samples, so there is no power to tell")
+        tell(f"Region {region}: the fileset has no signal samples, so there is no power to tell")
         return
     power_table(region, result)
     if remark := collapse_remark(result["model"]["card"]):
-        click.secho(f"model {result['model']['name']} {remark}", fg="yellow")
+        tell(f"model {result['model']['name']} {remark}", fg="yellow")
     background = [book for book in datasets.values() if book["kind"] == "background"]
     table = in_the_sources_form(
         region,
@@ -357,7 +428,7 @@ def source_table(table: "SourceTable") -> None:
     """The result in the form of the report or of the thesis, with what must be known to read it."""
     show_table(table.title, table.header, table.rows)
     for note in table.notes:
-        Console().print(f"note: {note}", highlight=False, soft_wrap=True)
+        tell(f"note: {note}")
 
 
 def timing_table(timings: Mapping[str, float], stages: Mapping[str, Mapping[str, Any]] | None = None) -> None:
@@ -374,7 +445,7 @@ def timing_table(timings: Mapping[str, float], stages: Mapping[str, Mapping[str,
         rows.append(
             (
                 stage,
-                f"{seconds:.1f}",
+                f"{seconds:,.1f}",
                 f"{events:,}" if events else "",
                 f"{rate:,.0f}" if rate else "",
                 f"{counted['bytes_read'] / 1e6:,.1f}" if events else "",

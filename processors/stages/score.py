@@ -266,7 +266,7 @@ def _done(
         hashes,
         scoring.directory,
         processor,
-        workers.executor(f"scoring {scoring.region}"),
+        workers.executor(f"scoring {scoring.region} with {scoring.name}"),
         **how,
     )
     if missing:

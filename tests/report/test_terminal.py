@@ -41,9 +41,9 @@ def test_a_log_gets_a_line_now_and_then_with_rate_and_time_left(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "selecting 2L: 30,000 of 90,000 events, 1,000/s, 60 s left",
+        "selecting 2L: 30,000 of 90,000 events, 1,000/s, 1 min 00 s left",
         "selecting 2L: 60,000 of 90,000 events, 1,000/s, 30 s left",
-        "selecting 2L: 90,000 events, 1,000/s in 90.0 s",
+        "selecting 2L: 90,000 events, 1,000/s in 1 min 30 s",
     ]
 
 
@@ -54,8 +54,8 @@ def test_a_rate_counts_only_what_is_done_now(capsys: pytest.CaptureFixture[str],
         clock.now += INTERVAL
         tick(60_000, 60_000, "")
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "selecting 2L: 53,000 of 60,000 events, 100/s, 70 s left"
-    assert lines[1] == "selecting 2L: 60,000 events, 167/s (50,000 of them before) in 60.0 s"
+    assert lines[0] == "selecting 2L: 53,000 of 60,000 events, 100/s, 1 min 10 s left"
+    assert lines[1] == "selecting 2L: 60,000 events, 167/s (50,000 of them before) in 1 min 00 s"
 
 
 def test_what_is_not_counted_in_events_has_no_rate(capsys: pytest.CaptureFixture[str], clock: Clock) -> None:
@@ -63,8 +63,8 @@ def test_what_is_not_counted_in_events_has_no_rate(capsys: pytest.CaptureFixture
         clock.now += INTERVAL
         tick(3, 30, "loss 0.5")
     assert capsys.readouterr().err.splitlines() == [
-        "training 2L: 3 of 30, 270 s left (loss 0.5)",
-        "training 2L: 3 in 30.0 s (loss 0.5)",
+        "training 2L: 3 of 30, 4 min 30 s left (loss 0.5)",
+        "training 2L: 3 in 30 s (loss 0.5)",
     ]
 
 
