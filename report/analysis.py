@@ -3,7 +3,6 @@
 It stands in the last room because only from here every other can be seen; nothing heavy is imported.
 """
 
-import difflib
 import re
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -13,6 +12,7 @@ from pydantic import Field, field_validator
 from fileset.exceptions import InputError
 from fileset.settings import FilesetSettings, Settings
 from fileset.simulation.settings import SimulationSettings
+from fileset.suggestion import did_you_mean
 from models.presets import PRESET_FEATURES, FeatureSet
 from models.settings import (
     AlarmSettings,
@@ -158,8 +158,7 @@ class Analysis(Settings):
         """
         known = {**REGIONS, **self.define}
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}?" if near else "define it in the configuration under `define`"
+            hint = did_you_mean(name, known, otherwise="define it in the configuration under `define`")
             message = f"region {name!r} is none of {', '.join(known)}: {hint}"
             raise InputError(message)
         columns = {**self.columns, **known[name].columns}

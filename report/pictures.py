@@ -4,7 +4,7 @@ import base64
 import json
 import multiprocessing
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -118,7 +118,12 @@ def save(drawing: Drawing, *, folder: Path, dpi: int = 160) -> Picture:
 
 
 def render(
-    drawings: Sequence[Drawing], *, folder: Path, dpi: int = 160, processes: int = 1
+    drawings: Sequence[Drawing],
+    *,
+    folder: Path,
+    dpi: int = 160,
+    processes: int = 1,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Picture]:
     """Draw and save all figures.
 
@@ -127,16 +132,26 @@ def render(
         folder: where the files go; it is made.
         dpi: resolution of the PNG files.
         processes: how many draw at once; more than one needs a main module that is safe to import.
+        progress: called after each figure with how many are drawn, their number, and its name.
 
     Returns:
         The pictures by name.
     """
+
+    def counted(pictures: Iterable[Picture]) -> dict[str, Picture]:
+        found: dict[str, Picture] = {}
+        for picture in pictures:
+            found[picture.name] = picture
+            if progress is not None:
+                progress(len(found), len(drawings), picture.name)
+        return found
+
     folder.mkdir(parents=True, exist_ok=True)
     job = partial(save, folder=folder, dpi=dpi)
     processes = min(processes, len(drawings) // 4)
     if processes <= 1:
-        return {drawing.name: job(drawing) for drawing in drawings}
+        return counted(map(job, drawings))
     # Not forked: a process that has started TensorFlow's threads must not be.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=processes, mp_context=context) as pool:
-        return {picture.name: picture for picture in pool.map(job, drawings, chunksize=2)}
+        return counted(pool.map(job, drawings, chunksize=2))
