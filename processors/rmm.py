@@ -207,8 +207,7 @@ def _fill(  # noqa: PLR0915 - one pass over the objects; splitting it would pass
                 pz = pt[n] * np.sinh(content[1, i])
                 y = np.arcsinh(pz / et[n]) if et[n] > 0 else 0.0
                 half[n] = np.exp(0.5 * y)
-                if convention > 0:
-                    quarter[n] = np.exp(0.25 * y)
+                quarter[n] = np.exp(0.25 * y) if convention > 0 else 0.0
                 sine[n], cosine[n] = np.sin(0.5 * content[2, i]), np.cos(0.5 * content[2, i])
                 rows[n] = first_row + k
                 row = rows[n]

@@ -31,8 +31,8 @@ _MANIFEST_KEYS = {"datasets", "shards"}
 def write_shard(path: Path, columns: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """Writes one parquet file, atomically.
 
-    Dictionaries are off: they double the time and gain nothing for continuous values. Zeros compress to nothing. Columns
-    are declared to have no nulls: to write down for each value that it is there takes as long as the values.
+    Dictionaries are off: they double the time and gain nothing for continuous values. Zeros compress to nothing.
+    Columns are declared to have no nulls: to write down of each value that it is there takes as long as the values.
 
     Args:
         path: of the shard.
