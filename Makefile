@@ -43,7 +43,7 @@ docs: setup-test
 	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs output/docs
 
 bench: setup-test
-	for script in scale scheduler training; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in throughput scoring training scale scheduler startup growth; do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) output .mypy_cache .ruff_cache .pytest_cache
