@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+
+from report.canvases import draw_once
 
 __all__ = ["Drawing", "Picture", "render", "save"]
 
@@ -89,22 +90,18 @@ def save(drawing: Drawing, *, folder: Path, dpi: int = 160) -> Picture:
     path = folder / f"{drawing.name}.json"
     path.write_text(json.dumps(drawing.data) + "\n", encoding="utf-8")
     png = folder / f"{drawing.name}.png"
-    figure.savefig(
-        png,
-        dpi=min(dpi, _PREVIEW_DPI) if drawing.preview else dpi,
-        metadata={"Software": None},
-        pil_kwargs={"compress_level": 9 if drawing.preview else 3},
-    )
     formats: tuple[str, ...] = ("PNG", "JSON") if drawing.preview else ("PDF", "PNG", "SVG", "JSON")
     if drawing.preview:
+        figure.savefig(
+            png, dpi=min(dpi, _PREVIEW_DPI), metadata={"Software": None}, pil_kwargs={"compress_level": 9}
+        )
         kind, content = "png", png.read_bytes()
     else:
-        buffer = StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-        svg = _compact(buffer.getvalue())
+        files = draw_once(figure, dpi=dpi)
+        svg = _compact(files.svg)
+        png.write_bytes(files.png)
+        (folder / f"{drawing.name}.pdf").write_bytes(files.pdf)
         (folder / f"{drawing.name}.svg").write_text(svg, encoding="utf-8")
-        # Without a creation date the same numbers give the same bytes.
-        figure.savefig(folder / f"{drawing.name}.pdf", metadata={"CreationDate": None})
         kind, content = "svg+xml", svg.encode()
     encoded = base64.b64encode(content).decode("ascii")
     return Picture(

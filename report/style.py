@@ -7,9 +7,14 @@ from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import mplhep
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
+from numpy.typing import NDArray
 
 __all__ = [
     "ALERT",
@@ -157,17 +162,46 @@ def stamp(ax: Axes, sample: Sample, *, subtitle: str = "") -> None:
         )  # fmt: skip
 
 
+def _draw_minor_ticks_as_lines(figure: Figure) -> None:
+    """Exchange the minor ticks of all axes, which bear no labels, for two lines of markers each.
+
+    Of each tick matplotlib makes five objects and lays out two empty texts, in a third of the time of a figure.
+    """
+    axes = [axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)]
+    # First all places, then all locators: panels that share an axis share its locator.
+    places = {axis: _minor_ticks(axis) for axis in axes}
+    for axis, found in places.items():
+        if not len(found):
+            continue
+        tick = axis.get_minor_ticks(1)[0]
+        for mark, side in ((tick.tick1line, 0.0), (tick.tick2line, 1.0)):
+            if mark.get_visible():
+                line = Line2D([], [])
+                line.update_from(mark)
+                across = np.full(len(found), side)
+                line.set_data(*((found, across) if axis.axis_name == "x" else (across, found)))
+                line.set(transform=mark.get_transform(), zorder=axis.get_zorder(), clip_on=False)
+                axis.axes.add_artist(line)
+    for axis in axes:
+        axis.set_minor_locator(NullLocator())
+
+
+def _minor_ticks(axis: Axis) -> NDArray[np.float64]:
+    """Where an axis that is drawn has minor ticks, within its limits."""
+    if not axis.get_visible() or not axis.axes.get_visible() or not axis.axes.axison:
+        return np.empty(0)
+    low, high = sorted(axis.get_view_interval())
+    places = np.asarray(axis.get_minorticklocs(), dtype=float)
+    return places[(places >= low) & (places <= high)]
+
+
 class StyledFigure(Figure):
     """A figure that keeps its look wherever it is saved: matplotlib resolves fonts only when it draws."""
 
     def draw(self, renderer: RendererBase) -> None:
-        """Draw with the look of this project.
-
-        Minor ticks bear no labels; matplotlib lays out their empty texts unless told so, in a third of its time.
-        """
-        for ax in self.axes:
-            ax.tick_params(which="minor", labelbottom=False, labelleft=False)
+        """Draw with the look of this project."""
         with mpl.rc_context(LOOK):
+            _draw_minor_ticks_as_lines(self)
             super().draw(renderer)
 
 
