@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 from coffea.processor import DaskExecutor, FuturesExecutor, IterativeExecutor, accumulate
 from coffea.processor.executor import ExecutorBase, WorkItem
 
+from processors.packing import joined
 from processors.progress import Advance, Watch, metered
 
 __all__ = ["DaskChunks", "Fates", "IterativeChunks", "PoolChunks", "Watched", "added_up", "cause_of"]
@@ -420,8 +421,16 @@ def _checked(versions: Mapping[str, str]) -> Callable[..., Any]:
 def _tree(partial_results: Sequence[Any]) -> Any:
     level = list(partial_results)
     while len(level) > 1:
-        level = [accumulate(level[start : start + WIDTH]) for start in range(0, len(level), WIDTH)]
+        level = [_sum(level[start : start + WIDTH]) for start in range(0, len(level), WIDTH)]
     return level[0] if level else None
+
+
+def _sum(results: Sequence[Any]) -> Any:
+    """As coffea accumulates, but for histograms, which it would copy once for every dataset."""
+    if not all(isinstance(result, dict) and "histograms" in result for result in results):
+        return accumulate(results)
+    rest = accumulate([{k: v for k, v in result.items() if k != "histograms"} for result in results])
+    return {**rest, "histograms": joined(result["histograms"] for result in results)}
 
 
 def added_up(executor: ExecutorBase, function: Callable[[Any], Any], batches: Sequence[Any]) -> Any:

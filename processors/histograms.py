@@ -1,6 +1,5 @@
 """Weighted histograms of features and scores: their axes, and their files for ROOT and in the UHI form."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +7,10 @@ from typing import Any
 
 import hist
 import numpy as np
-import uhi.io.json
 import uproot
 from numpy.typing import ArrayLike
 
+from processors import histogram_text
 from processors.constants import FLAVOUR_COMBINATION
 from processors.files import replace_atomically
 from processors.settings import ColumnSettings
@@ -324,7 +323,7 @@ def save_histograms(histograms: Mapping[str, hist.Hist], directory: Path) -> Non
     """
     ordered = {name: _with_sorted_datasets(histograms[name]) for name in sorted(histograms)}
     with replace_atomically(directory / "histograms.json") as path:
-        path.write_text(json.dumps(ordered, default=uhi.io.json.default), encoding="utf-8")
+        path.write_text(histogram_text.written(ordered), encoding="utf-8")
 
 
 def save_root(histograms: Mapping[str, hist.Hist], directory: Path, groups: Mapping[str, str]) -> None:
@@ -358,7 +357,4 @@ def save_root(histograms: Mapping[str, hist.Hist], directory: Path, groups: Mapp
 
 def load_histograms(path: Path) -> dict[str, hist.Hist]:
     """The histograms of a histograms.json."""
-    loaded: dict[str, Any] = json.loads(
-        Path(path).read_text(encoding="utf-8"), object_hook=uhi.io.json.object_hook
-    )
-    return {name: hist.Hist(histogram) for name, histogram in loaded.items()}
+    return histogram_text.read(Path(path).read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ import uhi.io.json
 from coffea.processor import accumulate
 from numpy.typing import NDArray
 
-__all__ = ["added", "packed"]
+__all__ = ["added", "joined", "packed"]
 
 # Storages whose contents are added number by number -> the parts that UHI has of them.
 _PARTS = {"weighted": ("values", "variances"), "double": ("values",)}
@@ -58,33 +58,38 @@ def added(packs: Iterable[str]) -> dict[str, hist.Hist]:
             sums[head] += numbers
         else:
             sums[head] = numbers.copy()
+    return joined(dict(_unpacked(head, numbers)) for head, numbers in sums.items())
+
+
+def joined(results: Iterable[Mapping[str, hist.Hist]]) -> dict[str, hist.Hist]:
+    """Sum of histograms by name, in their order, mostly each of another dataset: made at once.
+
+    To add one after the other copies all that were added before: it takes the square of the number of datasets.
+    """
     parts: dict[str, list[hist.Hist]] = {}
-    for head, numbers in sums.items():
-        for name, histogram in _unpacked(head, numbers):
+    for result in results:
+        for name, histogram in result.items():
             parts.setdefault(name, []).append(histogram)
     return {name: _joined(own) for name, own in parts.items()}
 
 
 def _joined(parts: Sequence[hist.Hist]) -> hist.Hist:
-    """Sum of histograms, mostly each of another dataset: made once, not grown by one dataset after the other.
-
-    To add histograms one by one copies all that were added before: it takes the square of the number of datasets.
-    """
     first = parts[0]
-    if len(parts) == 1 or any(part.axes[1:] != first.axes[1:] for part in parts):
+    by_dataset = isinstance(first.axes[0], hist.axis.StrCategory)
+    if len(parts) == 1 or not by_dataset or any(part.axes[1:] != first.axes[1:] for part in parts):
         return accumulate(parts)
     axis = first.axes[0]
     names = {name: row for row, name in enumerate(dict.fromkeys(n for part in parts for n in part.axes[0]))}
     datasets = hist.axis.StrCategory(list(names), growth=True)
     datasets.__dict__.update(axis.__dict__)  # name and label as they are in the parts
-    joined = hist.Hist(datasets, *first.axes[1:], storage=first.storage_type())
-    joined.__dict__ |= first.__dict__
-    contents = joined.view(flow=True)
+    total = hist.Hist(datasets, *first.axes[1:], storage=first.storage_type())
+    total.__dict__ |= first.__dict__
+    contents = total.view(flow=True)
     for part in parts:
         own, rows = part.view(flow=True), [names[name] for name in part.axes[0]]
         for field in contents.dtype.names or [...]:  # Σw and Σw², or the only number of a bin
             contents[field][rows] += own[field]
-    return joined
+    return total
 
 
 def _unpacked(head: bytes, numbers: NDArray[np.float64]) -> Iterator[tuple[str, hist.Hist]]:

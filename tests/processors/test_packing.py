@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from coffea.processor import accumulate
 
+from processors.dispatch import WIDTH, IterativeChunks, added_up
 from processors.packing import added, packed
 
 
@@ -83,3 +84,22 @@ def test_histograms_of_one_name_and_other_bins_are_not_added() -> None:
     wide = {"x": hist.Hist(hist.axis.StrCategory(["b"], growth=True), hist.axis.Regular(4, 0, 2))}
     with pytest.raises(ValueError, match="axes"):
         added([packed(narrow), packed(wide)])
+
+
+def test_books_of_many_batches_are_added_up_as_coffea_does() -> None:
+    books = [
+        {
+            "receipts": {f"chunk {seed}": {"events_read": seed}},
+            "histograms": histograms(f"{seed % 9}.sample", seed),
+            "changed": {seed},
+        }
+        for seed in range(30)
+    ]
+    out = added_up(IterativeChunks(), books.__getitem__, range(len(books)))
+    groups = [accumulate(books[start : start + WIDTH]) for start in range(0, len(books), WIDTH)]
+    expected = accumulate(groups)
+    assert out["receipts"] == expected["receipts"]
+    assert out["changed"] == set(range(30))
+    for name, histogram in expected["histograms"].items():
+        assert out["histograms"][name] == histogram  # to the bit
+        assert list(out["histograms"][name].axes[0]) == list(histogram.axes[0])
