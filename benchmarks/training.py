@@ -1,11 +1,17 @@
-"""Training from disk beside training from memory, beside a plain Keras fit, and the memory that it takes.
+"""Training from disk beside training from memory, beside plain loops of Keras and torch, and the memory that it takes.
 
 Shards are made with as many columns as the feature table and the rapidity-mass matrix have (of the matrix most cells
 are empty), and trained on with batches of 8192 events. In turns: a sample in memory and the same sample ordered on
-disk, read, mixed and trained on for one epoch each; our epoch and Keras' own `fit` with its default settings on the
-same arrays. Then whole trainings from disk in processes of their own, of a sample and of one ten times as large.
+disk, read, mixed and trained on for one epoch each; our epoch and Keras' own `fit` with its default settings, and our
+epoch and a plain loop of torch (`peers.py` says how to get it), on the same arrays. Then whole trainings from disk in
+processes of their own, of a sample and of one ten times as large.
 
     python benchmarks/training.py --events 4e5
+
+With `--device` nothing but epochs of the 33-feature model is measured, on an accelerator if JAX finds one (extra
+`[cuda]`), otherwise on the processor. The report's sample took a minute an epoch with XLA on a GPU:
+
+    KERAS_BACKEND=jax python benchmarks/training.py --device --events 51e6
 """
 
 import json
@@ -18,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peers import absent, torch_epoch
 from reporting import arguments, in_pairs, machine, report
 
 from models import backend
 from models.presets import FeatureSet
 from models.settings import TrainingSettings
-from models.stream import BackgroundSample, MemorySample
+from models.stream import BackgroundSample, Chunk, MemorySample
 from models.training import scaled_sample, train
 from processors.files import write_json
 from processors.shards import write_shard
@@ -88,21 +95,19 @@ def settings_of(features: FeatureSet, **changes: Any) -> TrainingSettings:
 def epoch_of(sample: BackgroundSample, settings: TrainingSettings) -> Callable[[], float]:
     """Trains an epoch as `models.fitting.fit` does and gives events per second."""
     from models.autoencoder import build, prepare_training  # noqa: PLC0415 - the backend starts first
-    from models.steps import training_steps  # noqa: PLC0415
+    from models.steps import passes_over  # noqa: PLC0415
 
     network = build(settings, len(sample.columns), seed=SEED)
     prepare_training(network, settings, steps=1000)
     network.optimizer.build(network.trainable_variables)
     nothing = np.zeros((1, len(sample.columns)), np.float32)
     network.test_on_batch(nothing, nothing, sample_weight=np.zeros(1, np.float32))
-    steps = training_steps(network, settings.batch_size)
+    passes = passes_over(sample, network, settings.batch_size)
 
     def epoch() -> float:
-        begin, events = time.perf_counter(), 0
-        for window in sample.windows(settings.batch_size, np.random.default_rng(SEED)):
-            steps(window.features, window.training_weight)
-            events += len(window.weight)
-        network.get_metrics_result()
+        begin = time.perf_counter()
+        events = passes.train(np.random.default_rng(SEED))
+        float(network.get_metrics_result()["loss"])  # waits for what a device has still to do
         return events / (time.perf_counter() - begin)
 
     return epoch
@@ -130,8 +135,55 @@ def keras_epoch(sample: MemorySample, settings: TrainingSettings) -> Callable[[]
     return epoch
 
 
+def plain_torch(sample: MemorySample, settings: TrainingSettings) -> Callable[[], float]:
+    """An epoch of a plain torch loop on the same arrays, from the same weights."""
+    from models.autoencoder import build, layers_of  # noqa: PLC0415 - the backend starts first
+
+    train_on = torch_epoch(sample, settings, layers_of(build(settings, len(sample.columns), seed=SEED)))
+
+    def epoch() -> float:
+        begin = time.perf_counter()
+        events, _ = train_on()
+        return events / (time.perf_counter() - begin)
+
+    return epoch
+
+
+def on_device(events: int, epochs: int = 3) -> dict[str, Any]:
+    """Seconds of epochs of the 33-feature model with all events in the memory of JAX' device, and of the first."""
+    if backend.start() != "jax":
+        msg = "--device needs KERAS_BACKEND=jax"
+        raise SystemExit(msg)
+    import jax  # noqa: PLC0415 - only there if it is the backend
+
+    settings, k = settings_of("table"), COLUMNS["table"]
+    rows = {"train": events, "validation": settings.batch_size, "test": 0}
+    rng = np.random.default_rng(SEED)
+    arrays = {}
+    for split, n in rows.items():
+        features = rng.standard_normal((n, k), dtype=np.float32)
+        weight = rng.uniform(0.5, 1.5, n)
+        arrays[split] = Chunk(features, weight.astype(np.float32), weight)
+    names = [f"x{number}" for number in range(k)]
+    sample = MemorySample(names, ["made"], rows, dict.fromkeys(rows, 1.0), arrays)
+    begin = time.perf_counter()
+    epoch = epoch_of(sample, settings)
+    epoch()
+    first = time.perf_counter() - begin
+    seconds = [events / epoch() for _ in range(epochs)]
+    device = jax.devices()[0]
+    return {
+        "device": f"{device.platform}: {device.device_kind}",
+        "events": events,
+        "first_epoch_seconds": first,
+        "epoch_seconds": min(seconds),
+        "all_epochs_seconds": seconds,
+        "events_per_second": events / min(seconds),
+    }
+
+
 def throughput(manifest: Path, features: FeatureSet, scratch: Path, pairs: int) -> dict[str, Any]:
-    """Events per second from disk and from memory, ours and of Keras."""
+    """Events per second from disk and from memory, ours, of Keras and of torch."""
     backend.start()
     columns = json.loads(manifest.read_text())["features"][features]
     settings = settings_of(features)
@@ -159,6 +211,10 @@ def throughput(manifest: Path, features: FeatureSet, scratch: Path, pairs: int) 
         "disk_to_memory": in_pairs(epochs["disk"], epochs["memory"], pairs),
         "ours_to_keras_fit": in_pairs(epochs["memory"], epochs["keras"], pairs),
     }
+    if "torch" not in absent():
+        plain = plain_torch(memory, settings)
+        plain()
+        result["ours_to_torch"] = in_pairs(epochs["memory"], plain, pairs)
     stored.close()
     return result
 
@@ -194,10 +250,21 @@ def main() -> None:
         "--events", type=float, default=4e5, help="of the table; of the matrix half as many [4e5]"
     )
     parser.add_argument("--memory-mb", type=int, default=32, help="for the sample, in the memory runs [32]")
+    parser.add_argument(
+        "--device", action="store_true", help="epochs with the data on JAX' device, and nothing else"
+    )
     parser.add_argument("--child", nargs=4, help="(what the memory runs start)")
     options = parser.parse_args()
     if options.child:
         child(*options.child)
+        return
+    if options.device:
+        found = on_device(int(options.events))
+        row = [found["device"], f"{found['events']:,}", f"{found['epoch_seconds']:.2f}"]
+        row += [f"{found['events_per_second']:,.0f}", f"{found['first_epoch_seconds']:.1f}"]
+        header = ["device", "events", "seconds an epoch", "events/s", "first epoch, with compilation"]
+        title = "Training of the 33-feature model with the data on the device, batches of 8192"
+        report("training_device", {"machine": machine(), **found}, [(title, header, [row])], options.json)
         return
     sizes: dict[FeatureSet, int] = {"table": int(options.events), "rmm": int(options.events / 2)}
     result: dict[str, Any] = {"machine": machine()}
@@ -215,7 +282,9 @@ def main() -> None:
             *(
                 f"{result[features][name]['ratio']:.2f} ({result[features][name]['one']:,.0f} : "
                 f"{result[features][name]['other']:,.0f})"
-                for name in ("disk_to_memory", "ours_to_keras_fit")
+                if name in result[features]
+                else "torch is absent"
+                for name in ("disk_to_memory", "ours_to_keras_fit", "ours_to_torch")
             ),
             f"{result[features]['bytes_per_event_on_disk']:.0f} of {result[features]['bytes_per_event_in_memory']}",
             f"{result[features]['ordering_events_per_second']:,.0f}",
@@ -234,7 +303,14 @@ def main() -> None:
         [
             (
                 "Events per second in an epoch, batches of 8192",
-                ["features", "disk : memory", "ours : Keras fit", "bytes per event", "ordered per second"],
+                [
+                    "features",
+                    "disk : memory",
+                    "ours : Keras fit",
+                    "ours : torch",
+                    "bytes per event",
+                    "ordered per second",
+                ],
                 speeds,
             ),
             (

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -13,8 +13,8 @@ from fileset.exceptions import FailureError
 from models.checkpoints import Checkpoint, State
 from models.reading import CHUNK_ROWS
 from models.settings import TrainingSettings
-from models.steps import training_steps
-from models.stream import BackgroundSample, Chunk
+from models.steps import passes_over
+from models.stream import BackgroundSample
 
 if TYPE_CHECKING:
     import keras
@@ -152,19 +152,19 @@ def fit(
     prepare_training(network, settings, steps=steps * settings.epochs)
     _build(network, min(CHUNK_ROWS, sample.rows["validation"]))
     run, best = _start(network, sample, checkpoint)
-    train_on = training_steps(network, batch_size)
+    passes = passes_over(sample, network, batch_size, memory_mb=settings.memory_mb)
     while not run.ended(settings):
         epoch = len(run.loss)
         if settings.learning_rate_schedule == "plateau":
             network.optimizer.learning_rate = learning_rate(settings, run.val_objective)
         begin = time.perf_counter()
         network.reset_metrics()
-        for window in sample.windows(batch_size, np.random.default_rng((seed % 2**64, epoch))):
-            train_on(window.features, window.training_weight)
-            run.events += len(window.weight)
-        logs = {name: float(value) for name, value in network.get_metrics_result().items()}
+        run.events += passes.train(np.random.default_rng((seed % 2**64, epoch)))
+        logs = _metrics(network)
         run.seconds += time.perf_counter() - begin
-        validation = _validate(network, sample)
+        network.reset_metrics()
+        passes.validate()
+        validation = _metrics(network)
         if not np.isfinite([logs["loss"], *validation.values()]).all():
             msg = f"the loss is not finite after epoch {epoch + 1}: lower learning_rate"
             raise FailureError(msg)
@@ -177,6 +177,10 @@ def fit(
             progress(epoch + 1, settings.epochs, run.loss[-1], run.val_loss[-1])
     network.set_weights(best)
     return run
+
+
+def _metrics(network: "keras.Model") -> dict[str, float]:
+    return {name: float(value) for name, value in network.get_metrics_result().items()}
 
 
 def learning_rate(settings: TrainingSettings, objective: list[float]) -> float:
@@ -225,30 +229,6 @@ def _values(network: "keras.Model") -> list[NDArray[Any]]:
     import keras  # noqa: PLC0415 (after the backend was started)
 
     return [keras.ops.convert_to_numpy(variable) for variable in _variables(network)]
-
-
-def _validate(network: "keras.Model", sample: BackgroundSample) -> dict[str, float]:
-    network.reset_metrics()
-    rows = min(CHUNK_ROWS, sample.rows["validation"])
-    for chunk in sample.chunks("validation"):
-        for batch in _padded(chunk, rows):
-            network.test_on_batch(batch.features, batch.features, sample_weight=batch.training_weight)
-    return {name: float(value) for name, value in network.get_metrics_result().items()}
-
-
-def _padded(chunk: Chunk, rows: int) -> Iterator[Chunk]:
-    """Pieces of one compiled shape, filled up with events of weight 0."""
-    for start in range(0, len(chunk.weight), rows):
-        piece = chunk.take(slice(start, start + rows))
-        lacking = rows - len(piece.weight)
-        if lacking:
-            shape = ((0, lacking), (0, 0))
-            piece = Chunk(
-                np.pad(piece.features, shape),
-                np.pad(piece.training_weight, shape[0]),
-                np.pad(piece.weight, shape[0]),
-            )
-        yield piece
 
 
 def _mean_predictor(sample: BackgroundSample) -> tuple[float, float]:

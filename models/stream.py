@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ __all__ = [
     "BackgroundSample",
     "Chunk",
     "MemorySample",
+    "Rows",
     "Scaling",
     "StoredSample",
     "feature_columns",
@@ -72,6 +73,11 @@ class Chunk(NamedTuple):
     training_weight: NDArray[np.float32]  # (m,), mean 1 over the training split, never negative
     weight: NDArray[np.float64]  # (m,), physical and signed
 
+    @property
+    def events(self) -> int:
+        """Their number m."""
+        return len(self.weight)
+
     def take(self, which: Any) -> "Chunk":
         """Some of the events: a slice (views), a mask or an array of indices (copies)."""
         return Chunk(self.features[which], self.training_weight[which], self.weight[which])
@@ -85,6 +91,32 @@ class Chunk(NamedTuple):
         self.features[places] = events.features
         self.training_weight[places] = events.training_weight
         self.weight[places] = events.weight
+
+
+class Rows(NamedTuple):
+    """Numbers of some events of the training split, where their order is all that is asked for."""
+
+    number: NDArray[np.int32]  # (m,)
+
+    @property
+    def events(self) -> int:
+        """Their number m."""
+        return len(self.number)
+
+    def take(self, which: Any) -> "Rows":
+        """As of a chunk."""
+        return Rows(self.number[which])
+
+    def empty(self, n: int) -> "Rows":
+        """Room for n such numbers."""
+        return Rows(np.empty(n, self.number.dtype))
+
+    def put(self, places: Any, rows: "Rows") -> None:
+        """Overwrite the numbers at some places."""
+        self.number[places] = rows.number
+
+
+Piece = TypeVar("Piece", Chunk, Rows)
 
 
 class BackgroundSample(Protocol):
@@ -162,8 +194,8 @@ def kept_columns(path: Path, manifest: dict[str, Any], columns: list[str]) -> li
 
 
 def shuffled(
-    n_rows: int, batch_size: int, rng: np.random.Generator, read: Callable[[int], Chunk]
-) -> Iterator[Chunk]:
+    n_rows: int, batch_size: int, rng: np.random.Generator, read: Callable[[int], Piece]
+) -> Iterator[Piece]:
     """One epoch in random order: windows of whole batches, each event at most once, without the rest.
 
     The next window is mixed in a thread while one is in use.
@@ -181,7 +213,7 @@ def shuffled(
         following = pool.submit(next, mixed, None)
         while (window := following.result()) is not None:
             following = pool.submit(next, mixed, None)
-            if len(window.weight):
+            if window.events:
                 yield window
 
 
@@ -190,25 +222,25 @@ def _mixed(
     n_rows: int,
     batch_size: int,
     rng: np.random.Generator,
-    read: Callable[[int], Chunk],
-) -> Iterator[Chunk]:
+    read: Callable[[int], Piece],
+) -> Iterator[Piece]:
     """Windows in random order; what is less than a batch at the end of one comes first in the next."""
-    rest: Chunk | None = None
+    rest: Piece | None = None
     for numbers in windows:
-        waiting = 0 if rest is None else len(rest.weight)
+        waiting = 0 if rest is None else rest.events
         n = int(np.minimum(CHUNK_ROWS, n_rows - numbers * CHUNK_ROWS).sum())
         places = waiting + rng.permutation(n)
-        window: Chunk | None = None
+        window: Piece | None = None
         for chunk in map(read, map(int, numbers)):  # one at a time: a chunk of a matrix is large
             if window is None:
                 window, filled = chunk.empty(waiting + n), 0
                 if rest is not None:
                     window.put(slice(waiting), rest)
-            window.put(places[filled : filled + len(chunk.weight)], chunk)
-            filled += len(chunk.weight)
+            window.put(places[filled : filled + chunk.events], chunk)
+            filled += chunk.events
         if window is not None:
-            whole = len(window.weight) - len(window.weight) % batch_size
-            rest = window.take(np.arange(whole, len(window.weight)))
+            whole = window.events - window.events % batch_size
+            rest = window.take(np.arange(whole, window.events))
             yield window.take(slice(whole))
 
 
@@ -235,6 +267,15 @@ class MemorySample:
     def windows(self, batch_size: int, rng: np.random.Generator) -> Iterator[Chunk]:
         """One epoch over the training split in random order; see `shuffled`."""
         return shuffled(self.rows["train"], batch_size, rng, partial(self._chunk, "train"))
+
+    def orders(self, batch_size: int, rng: np.random.Generator) -> Iterator[Rows]:
+        """As `windows`, the numbers of the events in `arrays["train"]` instead of them."""
+        n = self.rows["train"]
+
+        def numbers(chunk: int) -> Rows:
+            return Rows(np.arange(chunk * CHUNK_ROWS, min((chunk + 1) * CHUNK_ROWS, n), dtype=np.int32))
+
+        return shuffled(n, batch_size, rng, numbers)
 
     def close(self) -> None:
         """Nothing is left to do."""
