@@ -28,6 +28,9 @@ def editor_schema() -> dict[str, Any]:
     # What these may be is said elsewhere than in their types.
     schema["$defs"]["TrainingSettings"]["properties"]["preset"]["enum"] = list(PRESETS)
     schema["properties"]["regions"]["examples"] = [list(REGIONS)]
+    # A region that is like another says only what is different.
+    region = schema["$defs"]["RegionSettings"]
+    region["anyOf"] = [{"required": region.pop("required")}, {"required": ["like"]}]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 # Test modules import Keras while they are collected; XRootD's library must come first, as models.backend sees to.
 if find_spec("XRootD") is not None:
@@ -31,6 +32,22 @@ def run_analysis() -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def command_line(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Calls the command line in this process, as far as nothing heavy is needed."""
+    from run_analysis import main  # noqa: PLC0415 - only where it is called
+
+    monkeypatch.setattr("report.command_line.set_up_logging", lambda _: None)
+    monkeypatch.setattr("sys.excepthook", sys.excepthook)
+
+    def call(*arguments: object, **environment: str) -> Result:
+        return CliRunner(env=environment).invoke(
+            main, [str(a) for a in arguments], prog_name="run_analysis.py"
+        )
+
+    return call
 
 
 @pytest.fixture(scope="session")
