@@ -5,8 +5,6 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
-#       format_version: '1.3'
-#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -268,28 +266,29 @@ assert not cell[flavours != 6].any(), "where an electron is absent the cell is e
 #
 # An event with $n$ objects fills $(n+1)^2$ cells at most, of 529. For a network that is the difficulty of the matrix: a
 # zero says "there is no such object", not "the mass is small".
-#
-#
-# @styled
-# def draw_objects(groups: dict[str, list[str]]) -> object:
-#     figure = new_figure(6.0, 4.8)
-#     ax = figure.add_axes((0.13, 0.13, 0.84, 0.7))
-#     edges = np.arange(1.5, 15)
-#     columns = tuple(f"mt_{own}" for own in layout.object_names)
-#     for (label, datasets), color in zip(groups.items(), ("#5a5f66", "#0072B2", "#D55E00"), strict=True):
-#         values, weight = cells_of(datasets, columns)
-#         number = np.count_nonzero(values, axis=0)
-#         cells = np.average((number + 1) ** 2, weights=weight)
-#         share = np.histogram(number, edges, weights=weight)[0] / weight.sum()
-#         ax.stairs(share, edges, color=color, lw=1.8, label=f"{label}: {cells:.0f} of 529 cells")
-#     ax.set(yscale="log", ylim=(1e-4, 60), xlim=(1.5, 14.5), xlabel="Objects n in the matrix: (n + 1)² cells")
-#     ax.set_ylabel("Fraction of events")
-#     ax.legend(loc="upper right", title="on average", alignment="left")
-#     stamp(ax, sample, subtitle="unit area")
-#     return figure
-#
-#
-# draw_objects({"all background": background, r"$t\bar{t}$": of("group", "ttbar"), "gluinos": signal})
+
+
+# %%
+@styled
+def draw_objects(groups: dict[str, list[str]]) -> object:
+    figure = new_figure(6.0, 4.8)
+    ax = figure.add_axes((0.13, 0.13, 0.84, 0.7))
+    edges = np.arange(1.5, 15)
+    columns = tuple(f"mt_{own}" for own in layout.object_names)
+    for (label, datasets), color in zip(groups.items(), ("#5a5f66", "#0072B2", "#D55E00"), strict=True):
+        values, weight = cells_of(datasets, columns)
+        number = np.count_nonzero(values, axis=0)
+        cells = np.average((number + 1) ** 2, weights=weight)
+        share = np.histogram(number, edges, weights=weight)[0] / weight.sum()
+        ax.stairs(share, edges, color=color, lw=1.8, label=f"{label}: {cells:.0f} of 529 cells")
+    ax.set(yscale="log", ylim=(1e-4, 60), xlim=(1.5, 14.5), xlabel="Objects n in the matrix: (n + 1)² cells")
+    ax.set_ylabel("Fraction of events")
+    ax.legend(loc="upper right", title="on average", alignment="left")
+    stamp(ax, sample, subtitle="unit area")
+    return figure
+
+
+draw_objects({"all background": background, r"$t\bar{t}$": of("group", "ttbar"), "gluinos": signal})
 
 # %% [markdown]
 # ### Means

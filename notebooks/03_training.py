@@ -5,8 +5,6 @@
 #     text_representation:
 #       extension: .py
 #       format_name: percent
-#       format_version: '1.3'
-#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3 (ipykernel)
 #     language: python
@@ -123,6 +121,7 @@ bundle = train(
     shelf / "manifest.json", features="table", settings=settings, seed=SEED, output=output, name="plain"
 )
 plain = load_model(bundle)
+assert not plain.card["collapsed"], "it has learnt more than the mean"
 architecture(layers_of(plain.card), sample=sample, name="plain")
 
 # %%
@@ -257,6 +256,7 @@ print(
     f"of the most anomalous background's error {share[quality].sum():.0%} are tracks and isolation of the leptons,"
 )
 print(f"{share[jets].sum():.0%} numbers of jets, {share['met_et']:.0%} the missing transverse momentum")
+assert share[quality].sum() > 5 * share["met_et"]
 
 # %% [markdown]
 # That is what "anomalous" means to this network: whatever is **rare**. An electron whose track misses the vertex, a
