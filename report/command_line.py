@@ -31,6 +31,10 @@ _STOPPED = 130
 _CLOSED = 141
 
 
+class _NobodyReadsError(Exception):
+    """A closed pipe, by a name that click does not know: it would end with status 1."""
+
+
 class Verbs(click.Group):
     """Verbs in the order of the work; a wrong one is answered with the right one, and every error is one sentence."""
 
@@ -69,6 +73,13 @@ class Verbs(click.Group):
         if ctx.parent is not None:
             super().format_commands(ctx, formatter)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the verb."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise _NobodyReadsError from error
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -90,7 +101,7 @@ class Verbs(click.Group):
         try:
             status = _status_of(work, told)
             sys.stdout.flush()
-        except BrokenPipeError:
+        except (BrokenPipeError, _NobodyReadsError):
             _read_no_more()
             status = _CLOSED
         sys.exit(status)
@@ -106,8 +117,6 @@ def _status_of(work: Callable[[], object], told: Call) -> int:
     except click.ClickException as error:
         tell_error(f"error: {_sentence(error)}")
         return error.exit_code
-    except BrokenPipeError:
-        raise
     except (InputError, FailureError, OSError) as error:
         _trace(told)
         text = f"{type(error).__name__}: {error}" if isinstance(error, OSError) else str(error)

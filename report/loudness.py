@@ -111,7 +111,7 @@ def set_up_logging(loudness: Loudness) -> None:
     """What rooms and libraries say goes through logging, each from its level on."""
     own, foreign = _LEVELS[loudness]
     root = logging.getLogger()
-    if not root.handlers:
+    if not any(isinstance(handler, _Echo) for handler in root.handlers):
         handler = _Echo()
         detailed = "%(asctime)s %(name)s: %(message)s" if loudness >= Loudness.VERBOSE else "%(message)s"
         handler.setFormatter(logging.Formatter(detailed, datefmt="%H:%M:%S"))

@@ -143,7 +143,7 @@ def events_of_an_epoch(analysis: Analysis, region: str) -> int:
         read_manifest(analysis.output / "shards" / region / "manifest.json"),
     )
     own = {name for name, book in manifest["datasets"].items() if book["kind"] == training.trained_kind}
-    rows = sum(shard["rows"] for shard in manifest["shards"] if shard["dataset"] in own)
+    rows = sum(int(shard["rows"]) for shard in manifest["shards"] if shard["dataset"] in own)
     return min(round(rows * training.fractions[0]), training.max_train_events or rows)
 
 

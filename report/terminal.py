@@ -87,7 +87,7 @@ class _Log:
     def end(self) -> None:
         now = self._clock()
         before = f" ({self._before:,} of them before)" if self._before else ""
-        seconds = f"in {duration(now - self._begin)}"
+        seconds = f"in {duration(max(now - self._begin, 0.1))}"
         if not self._done:
             self._say(f"done {seconds}")
             return
@@ -200,8 +200,9 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]],
         shown -= 1
     table = Table(box=box.SIMPLE)
     for column, name in enumerate(header[:shown]):
-        justify = "left" if column < texts else "right"
-        table.add_column(name, justify=justify, overflow="fold", min_width=narrowest[column])
+        table.add_column(
+            name, justify="left" if column < texts else "right", overflow="fold", min_width=narrowest[column]
+        )
     for row in rows:
         table.add_row(*row[:shown])
     console.print(Text(title, style="italic"), soft_wrap=True)

@@ -5,7 +5,16 @@ import time
 
 import pytest
 
-from report.terminal import INTERVAL, events_bar, power_table, progress_bar, timing_table, yields_table
+from report.terminal import (
+    INTERVAL,
+    events_bar,
+    power_table,
+    progress_bar,
+    show_table,
+    timing_table,
+    training_bar,
+    yields_table,
+)
 
 
 class Clock:
@@ -162,3 +171,64 @@ def test_of_many_rivals_the_terminal_names_the_best_baseline_and_variable(
     assert all(name in shown for name in ("score", "baseline-mahalanobis", "meff", "best variable"))
     assert not any(name in shown for name in ("baseline-pca", "mll"))
     assert "2 weaker rivals in evaluate.json" in shown
+
+
+@pytest.mark.usefixtures("terminal")
+def test_numbers_stay_whole_in_a_narrow_window_and_what_is_left_out_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("NO_COLOR", "1")
+    name = "C1C1_SlepSnu_x0p50_400p0_100p0_2L8"
+    numbers = [f"0.{column}87 ± 0.00{column}" for column in range(4)]
+    show_table("Power", ("signal", "AUC", "its AUC", "difference", "eps_S"), [(name, *numbers)])
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out)
+    lines = shown.splitlines()
+    assert all(len(line) <= 60 for line in lines[:-1])
+    assert numbers[0] in shown
+    assert numbers[2] in shown
+    assert lines[-1] == "a wider window shows also: eps_S"
+
+
+def test_yields_end_with_the_sum_of_all_background(capsys: pytest.CaptureFixture[str]) -> None:
+    def book(kind: str, group: str, selected: int, sumw: float, sumw2: float) -> dict[str, object]:
+        return {
+            "kind": kind, "group": group, "events_read": 2 * selected, "selected": selected,
+            "sumw": sumw, "sumw2": sumw2,
+        }  # fmt: skip
+
+    datasets = {
+        "a": book("background", "Zjets", 3000, 1200.0, 900.0),
+        "b": book("background", "ttbar", 400, 300.0, 1600.0),
+        "c": book("data", "data", 1500, 1500.0, 14400.0),
+    }
+    yields_table("2L", {"lumi_pb": 10.0, "datasets": datasets})
+    rows = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "Zjets background 6,000 3,000 1,200 ± 30" in rows
+    assert "sum background 6,800 3,400 1,500 ± 50" in rows  # sqrt(30^2 + 40^2)
+    assert "data data 3,000 1,500 1,500 ± 120" in rows
+
+
+def test_a_training_counts_the_events_of_its_epochs(capsys: pytest.CaptureFixture[str]) -> None:
+    with training_bar("training 2L", 1000) as tell_epoch:
+        tell_epoch(1, 3, 0.5, 0.6)
+        tell_epoch(2, 3, 0.25, 0.3)
+    said = capsys.readouterr().err
+    assert said.startswith("training 2L: 2,000 events, ")
+    assert said.endswith("(epoch 2 of 3, loss 0.25, validation 0.3)\n")
+
+
+def test_what_does_not_say_how_far_it_is_says_when_it_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("fitting baselines 2L"):
+        pass
+    assert capsys.readouterr().err == "fitting baselines 2L: done in 0.1 s\n"
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    with progress_bar("checking files") as tick:
+        tick(2, 2, "")
+    assert capsys.readouterr().err.startswith("checking files: 2 in ")
