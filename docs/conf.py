@@ -12,6 +12,8 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+# Fields of named tuples and dataclasses are members already: their descriptions belong to the class.
+napoleon_use_ivar = True
 # Imported by the modules that are documented, and slow to load or made in another language.
 autodoc_mock_imports = ["ROOT", "pythia8", "XRootD", "dask_gateway", "dask_jobqueue"]
 html_theme = "furo"

@@ -140,7 +140,7 @@ def accepts(expected: str, typename: str) -> bool:
     """Whether a branch of this C++ type (as uproot names it) can be read as expected.
 
     Args:
-        expected: `real`, `integer`, `boolean`, with `list of ` before it for one list an event.
+        expected: `real`, `integer`, `boolean`, with "list of" before it for one list an event.
         typename: such as `std::vector<float>`, `RVec<int32_t>`, `float[]` or `double`.
     """
     match = _LIST.fullmatch(typename.strip())

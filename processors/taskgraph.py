@@ -115,8 +115,8 @@ def chunk_graph(
         keep: results are wanted; they are not where each chunk writes them down itself.
 
     Returns:
-        dataset -> dask-awkward collection with one partition for each chunk, which computes to `{"done": {chunk},
-        "metrics": {...}, "out": what the processor gives}`, or to nothing where that failed; and
+        dataset -> dask-awkward collection with one partition for each chunk, which computes to a mapping of `done`
+        (the chunk), `metrics` and `out` (what the processor gives), or to nothing where that failed; and
         dataset -> uproot's report on reading.
     """
     options = source_options(timeout)
