@@ -5,7 +5,7 @@ momentum of one million events, through coffea's Runner; the peer does the same 
 (`throughput_root.py`), the limit reads the same branches with uproot in the same steps. One process and one core each.
 
     python benchmarks/throughput.py --files DIRECTORY
-    python benchmarks/throughput.py --first-chunks     # only what a fresh process and a fresh worker pay
+    python benchmarks/throughput.py --parts first     # only what a fresh process and a fresh worker pay
 """
 
 import json
@@ -14,8 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,21 +35,20 @@ ROOT_BAR, READING_BAR, VARIANT_BAR, SHARDS_BAR = 2.5, 2.2, 1.5, 2.2
 class Peer:
     """The process that runs RDataFrame."""
 
-    def __init__(self, directory: Path, files: Sequence[dict[str, Any]]) -> None:
-        self.files = list(files)
+    def __init__(self, directory: Path, files: dict[str, str]) -> None:
+        self.files = [
+            {"path": path, "norm": 1.0 if name.startswith("data") else 0.5, "data": name.startswith("data")}
+            for name, path in files.items()
+        ]
         command = [sys.executable, str(HERE / "throughput_root.py"), str(directory)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def ask(self, how: str, leptons: int, *, sums: bool = False) -> dict[str, Any]:
-        """One event loop: see `throughput_root.main`."""
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """One answer: see `throughput_root.main`."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             sys.exit("RDataFrame cannot be asked")
-        print(
-            json.dumps({"how": how, "files": self.files, "leptons": leptons, "sums": sums}),
-            file=stdin,
-            flush=True,
-        )
+        print(json.dumps({"files": self.files, "sums": False, **request}), file=stdin, flush=True)
         while line := stdout.readline():
             if line.startswith("{"):  # ROOT's own messages come this way too
                 return dict(json.loads(line))
@@ -58,7 +56,7 @@ class Peer:
 
     def seconds(self, how: str, leptons: int) -> float:
         """Of one event loop."""
-        return float(self.ask(how, leptons)["seconds"])
+        return float(self.ask(how=how, leptons=leptons)["seconds"])
 
     def close(self) -> None:
         """Ends the process."""
@@ -116,120 +114,140 @@ def on_one_core() -> None:
     pa.set_io_thread_count(1)
 
 
-def measured(given: Any, files: dict[str, str], directory: Path) -> dict[str, Any]:
-    """All figures."""
-    from throughput_work import (  # noqa: PLC0415 - slow to import, and after the core is chosen
-        EventsToHistogram,
-        Stopwatch,
-        branches_of,
-        chunks_of,
-        half_of,
-        read,
-        run,
-    )
+class Bench:
+    """The events, and what runs over them.
 
-    from processors.settings import REGIONS  # noqa: PLC0415
+    Args:
+        given: from the command line.
+        files: dataset -> path.
+        directory: for what is written.
+    """
 
-    items = chunks_of(files, "mini", given.chunksize)
-    events = sum(len(item) for item in items)
-    shards = directory / "shards"
-    work = {
-        (name, kind): EventsToHistogram(REGIONS[name], kind)
-        for name in ("2L", "3L")
-        for kind in ("rmm", "table")
-    }
+    def __init__(self, given: Any, files: dict[str, str], directory: Path) -> None:
+        import throughput_work as w  # noqa: PLC0415 - slow to import, and after the core is chosen
 
-    def ours(which: tuple[str, str] = ("2L", "rmm")) -> float:
-        return timed(lambda: run(items, work[which]))
+        from processors.settings import REGIONS  # noqa: PLC0415
 
-    result: dict[str, Any] = {"events": events, "chunksize": given.chunksize, "ratios": {}}
-    ratios = result["ratios"]
-    for processor in work.values():
-        run(items[:1], processor)  # kernels are loaded, files are in the page cache
-    peer = None if given.without_root else Peer(directory, _for_root(files))
-    if peer:
-        say("comparing yields with RDataFrame, which is compiled first")
-        result["yields"] = {}
+        self.w, self.regions = w, REGIONS
+        self.given, self.files, self.directory = given, files, directory
+        self.items = w.chunks_of(files, "mini", given.chunksize)
+        self.events = sum(len(item) for item in self.items)
+        self.reference = w.EventsToHistogram(REGIONS["2L"], "rmm")
+        w.run(self.items[:1], self.reference)  # kernels are loaded, files are in the page cache
+
+    def seconds(self, processor: Any = None, items: Any = None) -> float:
+        """Of all chunks through coffea's Runner; by default the reference: two leptons, the matrix, no shards."""
+        return timed(lambda: self.w.run(items or self.items, processor or self.reference))
+
+    def pairs(self, one: Callable[[], float], other: Callable[[], float] | None = None) -> dict[str, Any]:
+        """A ratio, by default to the reference."""
+        return in_pairs(one, other or self.seconds, self.given.pairs)
+
+    def root(self) -> dict[str, Any]:
+        """Beside RDataFrame: just in time as from a notebook, and compiled at -O3."""
+        peer = Peer(self.directory, self.files)
+        yields, ratios = {}, {}
         for name, leptons in (("2L", 2), ("3L", 3)):
-            answer = peer.ask("compiled", leptons, sums=True)
-            own = run(items, EventsToHistogram(REGIONS[name], "rmm", sums=True))
-            result["yields"][name] = agree(own, answer)
-        first = peer.ask("interpreted", 2)
-        result["root"] = {
-            "compiling_o3": answer["compiling"],
-            "declaring": first["compiling"],
-            "first_loop_interpreted": first["seconds"],
-        }
-        for how, name in (("interpreted", "2L over RDataFrame"), ("compiled", "2L over RDataFrame at -O3")):
-            say(name)
-            ratios[name] = _rates(in_pairs(partial(peer.seconds, how, 2), ours, given.pairs), events)
+            answer = peer.ask(how="compiled", leptons=leptons, sums=True)
+            processor = self.w.EventsToHistogram(self.regions[name], "rmm", sums=True)
+            yields[name] = agree(self.w.run(self.items, processor), answer)
+        ratios["2L over RDataFrame at -O3"] = _rates(
+            self.pairs(partial(peer.seconds, "compiled", 2)), self.events
+        )
         peer.close()
-    branches = branches_of(items, work["2L", "rmm"])
-    result["branches"] = branches
-    say("merely reading")
-    ratios["2L over merely reading"] = in_pairs(
-        ours, lambda: timed(lambda: read(items, branches)), given.pairs
-    )
-    for which in list(work)[1:]:
-        say(f"{which[0]} with {which[1]}")
-        ratios[f"{which[0]} {which[1]} over 2L rmm"] = in_pairs(partial(ours, which), ours, given.pairs)
-    half = half_of(items)
-    without, writing = EventsToHistogram(half, "rmm"), EventsToHistogram(half, "rmm", shards)
-    shards.mkdir()
-    result["passing_with_shards"] = run(items, without)["selected"] / events
-    say("with shards")
-    ratios["with shards over without"] = in_pairs(
-        lambda: timed(lambda: run(items, writing)), lambda: timed(lambda: run(items, without)), given.pairs
-    )
-    if given.release_2025:
-        ratios |= _of_2025(given, ours, events)
-    result["profiles"] = {
-        "2L, matrix": Stopwatch().profile(lambda: run(items, work["2L", "rmm"])),
-        "2L, table": Stopwatch().profile(lambda: run(items, work["2L", "table"])),
-        "half pass, matrix and shards": Stopwatch().profile(lambda: run(items, writing)),
-        "the whole of select, 2L": Stopwatch().profile(lambda: run(items, _select(directory, files))),
-    }
-    return result
+        peer = Peer(self.directory, self.files)  # the interpreter must not know what was compiled
+        first = peer.ask(how="interpreted", leptons=2)
+        ratios["2L over RDataFrame"] = _rates(
+            self.pairs(partial(peer.seconds, "interpreted", 2)), self.events
+        )
+        peer.close()
+        ours = ratios["2L over RDataFrame"]["other"]
+        with_compilation = {
+            "RDataFrame, first run": (first["compiling"] + first["seconds"]) / ours,
+            "RDataFrame at -O3, compiled before": (
+                answer["compiling"] + ratios["2L over RDataFrame at -O3"]["one"]
+            )
+            / ours,
+        }
+        return {"yields": yields, "with_compilation": with_compilation, "ratios": ratios}
+
+    def reading(self) -> dict[str, Any]:
+        """Beside merely reading the same branches."""
+        branches = self.w.branches_of(self.items, self.reference)
+        ratio = self.pairs(self.seconds, lambda: timed(lambda: self.w.read(self.items, branches)))
+        return {"branches": branches, "ratios": {"2L over merely reading": ratio}}
+
+    def variants(self) -> dict[str, Any]:
+        """Regions and feature sets, of both releases if there is a file of 2025, by event over the reference."""
+        samples = {"": self.items}
+        if self.given.release_2025:
+            target = str(self.directory / "data_2025.root")
+            peer = Peer(self.directory, {})
+            peer.ask(
+                how="repeat", source=str(self.given.release_2025), target=target, events=self.events // 4
+            )
+            peer.close()
+            chunks = self.w.chunks_of({"data_2025": target}, "analysis", self.given.chunksize, release="2025")
+            samples["2025 "] = chunks
+        ratios = {}
+        for sample, items in samples.items():
+            share = self.events / sum(len(item) for item in items)
+            for name, kind in (("2L", "rmm"), ("2L", "table"), ("3L", "rmm"), ("3L", "table")):
+                processor = self.w.EventsToHistogram(self.regions[name], kind)
+                if not sample and (name, kind) == ("2L", "rmm"):
+                    continue
+                self.w.run(items[:1], processor)
+                one = partial(lambda p, i, s: self.seconds(p, i) * s, processor, items, share)
+                ratios[f"{sample}{name} {kind} over 2L rmm"] = self.pairs(one)
+        return {"ratios": ratios}
+
+    def shards(self) -> dict[str, Any]:
+        """With shards of all cells over without, where half of the events pass."""
+        half, target = self.w.half_of(self.items), self.directory / "shards"
+        target.mkdir()
+        without = self.w.EventsToHistogram(half, "rmm")
+        writing = self.w.EventsToHistogram(half, "rmm", target)
+        passing = self.w.run(self.items, without)["selected"] / self.events
+        ratio = self.pairs(partial(self.seconds, writing), partial(self.seconds, without))
+        profile = self.w.Stopwatch().profile(partial(self.seconds, writing))
+        return {
+            "passing_with_shards": passing,
+            "ratios": {"with shards over without": ratio},
+            "profiles": {"half pass, matrix and shards": profile},
+        }
+
+    def profiles(self) -> dict[str, Any]:
+        """Where the time goes."""
+        table = self.w.EventsToHistogram(self.regions["2L"], "table")
+        work = {"2L, matrix": self.reference, "2L, table": table, "the whole of select, 2L": self._select()}
+        return {
+            "profiles": {
+                name: self.w.Stopwatch().profile(partial(self.seconds, processor))
+                for name, processor in work.items()
+            }
+        }
+
+    def _select(self) -> Any:
+        from processors.selection import SelectionProcessor  # noqa: PLC0415
+        from processors.settings import RMMSettings, WeightSettings  # noqa: PLC0415
+
+        return SelectionProcessor(
+            name="2L",
+            region=self.regions["2L"],
+            weights=WeightSettings(),
+            rmm=RMMSettings(),
+            shards=self.directory / "select",
+            config_hashes=dict.fromkeys(self.files, ""),
+        )
+
+    def first(self) -> dict[str, Any]:
+        """The first chunks of a fresh process and of a fresh worker."""
+        return {
+            "first_chunks": {on: fresh(self.files, self.given.chunksize, on) for on in ("process", "worker")}
+        }
 
 
-def _of_2025(given: Any, ours: Callable[[], float], events: int) -> dict[str, Any]:
-    """The 2025 release beside 2020, by event."""
-    from throughput_work import EventsToHistogram, chunks_of, run  # noqa: PLC0415
-
-    from processors.settings import REGIONS  # noqa: PLC0415
-
-    items = chunks_of({"data_2025": str(given.release_2025)}, "analysis", given.chunksize, release="2025")
-    ratios = {}
-    for name in ("2L", "3L"):
-        for kind in ("rmm", "table"):
-            processor = EventsToHistogram(REGIONS[name], kind)
-            run(items, processor)
-            share = events / sum(len(item) for item in items)
-            say(f"2025, {name} with {kind}")
-            newer = partial(lambda p, s: timed(lambda: run(items, p)) * s, processor, share)
-            ratios[f"2025 {name} {kind} over 2L rmm"] = in_pairs(newer, ours, given.pairs)
-    return ratios
-
-
-def _select(directory: Path, files: dict[str, str]) -> Any:
-    from processors.selection import SelectionProcessor  # noqa: PLC0415
-    from processors.settings import REGIONS, RMMSettings, WeightSettings  # noqa: PLC0415
-
-    return SelectionProcessor(
-        name="2L",
-        region=REGIONS["2L"],
-        weights=WeightSettings(),
-        rmm=RMMSettings(),
-        shards=directory / "select",
-        config_hashes=dict.fromkeys(files, ""),
-    )
-
-
-def _for_root(files: dict[str, str]) -> list[dict[str, Any]]:
-    return [
-        {"path": path, "norm": 1.0 if name.startswith("data") else 0.5, "data": name.startswith("data")}
-        for name, path in files.items()
-    ]
+PARTS = ("root", "reading", "variants", "shards", "profiles", "first")
 
 
 def _rates(seconds: dict[str, Any], events: int) -> dict[str, Any]:
@@ -254,8 +272,7 @@ def main() -> None:
         "--files", type=Path, help="where the synthetic files are kept [a temporary directory]"
     )
     parser.add_argument("--release-2025", type=Path, help="a file of the release of 2025 to run over too")
-    parser.add_argument("--without-root", action="store_true", help="leave RDataFrame out")
-    parser.add_argument("--first-chunks", action="store_true", help="only the chunks of fresh processes")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure [all]")
     given = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="throughput-"))
     try:
@@ -264,13 +281,13 @@ def main() -> None:
         )
         files = {name: next(iter(content["files"])) for name, content in fileset.items()}
         on_one_core()
-        result: dict[str, Any] = {"machine": machine()}
-        if not given.first_chunks:
-            result |= measured(given, files, directory)
-        say("fresh processes")
-        begin = time.perf_counter()
-        result["first_chunks"] = {on: fresh(files, given.chunksize, on) for on in ("process", "worker")}
-        say(f"took {time.perf_counter() - begin:.0f} s")
+        bench = Bench(given, files, directory)
+        result: dict[str, Any] = {"machine": machine(), "events": bench.events, "chunksize": given.chunksize}
+        result |= {"ratios": {}, "profiles": {}, "first_chunks": {}}
+        for part in given.parts:
+            say(f"measuring: {part}")
+            for key, value in getattr(bench, part)().items():
+                result[key] = {**result[key], **value} if key in result else value
     finally:
         shutil.rmtree(directory)
     report("throughput", result, _tables(result), given.json)
@@ -278,7 +295,7 @@ def main() -> None:
 
 def _tables(result: dict[str, Any]) -> list[Any]:
     bars = []
-    for name, pair in result.get("ratios", {}).items():
+    for name, pair in result["ratios"].items():
         bar = VARIANT_BAR
         if "RDataFrame" in name:
             bar = ROOT_BAR
@@ -295,12 +312,14 @@ def _tables(result: dict[str, Any]) -> list[Any]:
         )
         bars.append((*row, f"{'>=' if 'RDataFrame' in name else '<='} {bar}"))
     tables = [("ratios", ("what", "median (spread)", "seconds", "seconds of the other", "wanted"), bars)]
-    for name, profile in result.get("profiles", {}).items():
+    for name, profile in result["profiles"].items():
         rows = [(stage, f"{s:.2f}", f"{s / profile['total']:.1%}") for stage, s in profile.items()]
         tables.append((f"profile: {name}", ("stage", "seconds", "part"), rows))
+    for name, ratio in result.get("with_compilation", {}).items():
+        bars.append((f"2L over {name}, compilation included", f"{ratio:.2f}", "", "", ""))
     rows = [(on, *(f"{s:.2f}" for s in seconds)) for on, seconds in result["first_chunks"].items()]
     tables.append(("chunks of one that has done nothing", ("where", "first", "second", "third"), rows))
-    return tables if bars else tables[1:]
+    return [table for table in tables if table[2]]
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ with warnings.catch_warnings():
     import ROOT
     from rdataframe_witness import FILES_CPP, LEPTON, PHYSICS_CPP
 
-__all__ = ["LOOP_CPP", "compiled", "interpreted", "main"]
+__all__ = ["LOOP_CPP", "compiled", "interpreted", "main", "repeated"]
 
 # One event loop. Columns that only three leptons need are not read for two.
 LOOP_CPP = r"""
@@ -85,6 +85,30 @@ std::vector<double> loop(int leptons, bool sums) {
 """
 
 
+REPEAT_CPP = r"""
+#include <TFile.h>
+#include <TTree.h>
+namespace throughput {
+void repeat(const char *from, const char *to, const char *name, long entries) {
+  TFile in(from);
+  auto source = in.Get<TTree>(name);
+  TFile out(to, "RECREATE", "", 101);  // zlib, level 1
+  auto tree = source->CloneTree(0);
+  tree->SetAutoFlush(25000);
+  const long n = source->GetEntries();
+  for (long i = 0; i < entries; ++i) { source->GetEntry(i % n); tree->Fill(); }
+  out.Write("", TObject::kOverwrite);
+}
+}
+"""
+
+
+def repeated(source: str, target: str, tree: str, events: int) -> None:
+    """Writes a file that repeats the events of another one, all branches, in clusters of 25 000."""
+    ROOT.gInterpreter.Declare(REPEAT_CPP)
+    ROOT.throughput.repeat(source, target, tree, events)
+
+
 def compiled(directory: Path) -> float:
     """Compiles physics and event loop with the system's compiler; seconds."""
     source = directory / "throughput_peer.cxx"
@@ -127,11 +151,18 @@ def interpreted(files: list[dict[str, Any]], leptons: int) -> float:
 
 
 def main() -> None:
-    """Answers requests: {"how": "compiled" | "interpreted", "files": [...], "leptons": 2, "sums": false}."""
+    """Answers requests: {"how": "compiled" | "interpreted", "files": [...], "leptons": 2, "sums": false}.
+
+    Or {"how": "repeat", "source": ..., "target": ..., "events": ...} of a file of the release of 2025.
+    """
     directory = Path(sys.argv[1])
     compiling: dict[str, float] = {}
     for line in sys.stdin:
         request = json.loads(line)
+        if request["how"] == "repeat":
+            repeated(request["source"], request["target"], "analysis", request["events"])
+            print("{}", flush=True)
+            continue
         begin = time.perf_counter()
         if request["how"] not in compiling:
             if request["how"] == "compiled":

@@ -16,6 +16,7 @@ __all__ = [
     "SelectedEvents",
     "good_jets",
     "good_leptons",
+    "lepton_fields",
     "rmm_objects",
     "select_events",
 ]
@@ -147,6 +148,19 @@ def good_leptons(leptons: Ragged, settings: LeptonSettings) -> NDArray[np.bool_]
     return good
 
 
+def lepton_fields(settings: LeptonSettings) -> tuple[str, ...]:
+    """The fields that tell which leptons are good, and their momenta: what a matrix needs."""
+    significances = (settings.electron_d0_significance_max, settings.muon_d0_significance_max)
+    is_cut_on = {
+        "z0": settings.z0_sin_theta_max is not None,
+        "d0_significance": any(cut is not None for cut in significances),
+        "ptcone30": settings.relative_ptcone30_max is not None,
+        "etcone20": settings.relative_etcone20_max is not None,
+        "is_tight": settings.electron_tight or settings.muon_tight,
+    }
+    return ("pt", "eta", "phi", "flavour", *(field for field, cut in is_cut_on.items() if cut))
+
+
 def good_jets(jets: Ragged, settings: JetSettings) -> NDArray[np.bool_]:
     """Which jets count, shape (n_jets,)."""
     good = jets["pt"] > settings.pt_min
@@ -204,7 +218,8 @@ def select_events(
         leptons: what a good lepton is.
         jets: what a jet is.
     """
-    all_leptons = Ragged.of(record.lepton, LEPTON_FIELDS)
+    present = tuple(field for field in LEPTON_FIELDS if field in record.lepton.fields)
+    all_leptons = Ragged.of(record.lepton, present)
     is_good = good_leptons(all_leptons, leptons)
     index = np.flatnonzero(all_leptons.counts(is_good) == n_leptons)
     chosen = all_leptons.where(is_good, index)

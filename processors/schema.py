@@ -5,6 +5,7 @@ same field names. A coffea schema can neither rescale nor sort, so `event_record
 and jets by falling pT, b-tags as working points passed, whatever the release.
 """
 
+from collections.abc import Collection
 from types import MappingProxyType
 from typing import Any
 
@@ -214,13 +215,16 @@ def _energies_to_gev(columns: dict[str, NDArray[Any]], release: str) -> dict[str
     return {name: column * scale if name in in_mev else column for name, column in columns.items()}
 
 
-def _leptons(events: ak.Array, release: str) -> ak.Array:
-    offsets, columns = flat_columns(events.lepton, tuple(BRANCHES[release]["lepton"]))
+def _leptons(events: ak.Array, release: str, fields: Collection[str] | None) -> ak.Array:
+    known = tuple(BRANCHES[release]["lepton"])
+    wanted = known if fields is None else tuple(f for f in known if f in {"pt", "flavour", *fields})
+    offsets, columns = flat_columns(events.lepton, wanted)
     columns = _energies_to_gev(columns, release)
     columns["flavour"] = np.abs(columns["flavour"].astype(np.int32))
-    columns["charge"] = columns["charge"].astype(np.int32)
-    # |d0|/sigma: unsigned in 2020, signed in 2025.
-    columns["d0_significance"] = np.abs(columns["d0_significance"])
+    if "charge" in columns:
+        columns["charge"] = columns["charge"].astype(np.int32)
+    if "d0_significance" in columns:  # unsigned in 2020, signed in 2025
+        columns["d0_significance"] = np.abs(columns["d0_significance"])
     columns["mass"] = np.where(columns["flavour"] == 11, ELECTRON_MASS, MUON_MASS).astype(np.float32)
     return from_flat(offsets, _by_falling_pt(offsets, columns))
 
@@ -256,12 +260,16 @@ def _photons(events: ak.Array, release: str) -> ak.Array:
     return from_flat(offsets, _by_falling_pt(offsets, columns))
 
 
-def event_record(events: ak.Array, *, photons: bool = False) -> ak.Array:
+def event_record(
+    events: ak.Array, *, photons: bool = False, leptons: Collection[str] | None = None
+) -> ak.Array:
     """The same record for both releases, in GeV, radians and mm, leptons and jets by falling pT.
 
     Args:
         events: n_events events read through `OpenDataSchema`.
         photons: read photons too (only matrices with photons need them).
+        leptons: fields of leptons that are wanted, as `objects.lepton_fields` gives them; all where none are given.
+            Only their branches are read, and `pt` and `flavour`.
 
     Returns:
         n_events records with
@@ -287,7 +295,7 @@ def event_record(events: ak.Array, *, photons: bool = False) -> ak.Array:
         "met": ak.zip(
             {"pt": np.asarray(events.met.pt) * met_scale, "phi": np.asarray(events.met.phi)},
         ),
-        "lepton": _leptons(events, release),
+        "lepton": _leptons(events, release, leptons),
         "jet": _jets(events, release),
     }
     if photons:
