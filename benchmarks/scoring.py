@@ -38,6 +38,7 @@ SEED = 1
 TOLERANCE = 2e-4  # of scores in single precision, between libraries
 BATCHES = (1024, 4096, 16_384)  # of which a peer takes the best
 SIZE = 2048  # of the matrices of the limit
+SECONDS = 0.4  # that one figure of a pair takes
 
 Floats = NDArray[np.float32]
 Rate = Callable[[], float]
@@ -82,7 +83,7 @@ def operations(model: AnomalyModel) -> int:
     return len(model.networks) * sum(2 * layer.kernel.size for layer in stack_of(model).layers)
 
 
-def limit_of(model: AnomalyModel, seconds: float = 1.0) -> Rate:
+def limit_of(model: AnomalyModel, seconds: float = SECONDS) -> Rate:
     """Events per second if the machine did nothing but the network's products, each as fast as large ones."""
     one = np.random.default_rng(SEED).random((SIZE, SIZE), dtype=np.float32)
 
@@ -97,7 +98,7 @@ def limit_of(model: AnomalyModel, seconds: float = 1.0) -> Rate:
 
 
 def repeated(
-    score: Callable[[Floats], Any], features: Floats, rows: int | None = None, seconds: float = 1.0
+    score: Callable[[Floats], Any], features: Floats, rows: int | None = None, seconds: float = SECONDS
 ) -> Rate:
     """Events per second of a function of features, all at once or in batches, for about some time."""
     size = rows or len(features)
@@ -123,6 +124,7 @@ def beside_peers(model: AnomalyModel, features: Floats, pairs: int) -> dict[str,
     rate = repeated(model.score, features)
     rate()
     result["limit"] = in_pairs(rate, limit_of(model), pairs)
+    say(f"  of the limit: {_ratio(result['limit'])}")
     for name, score in scorers(stack_of(model), scaler.offset, scaler.scale).items():
         difference = float(np.abs(score(features[:BATCH_ROWS]) - ours[:BATCH_ROWS]).max())
         if difference > TOLERANCE:
@@ -131,7 +133,7 @@ def beside_peers(model: AnomalyModel, features: Floats, pairs: int) -> dict[str,
         tried = {}
         for rows in BATCHES:
             score(features[:rows])  # compiles
-            tried[rows] = repeated(score, features, rows, seconds=0.5)()
+            tried[rows] = repeated(score, features, rows)()
         best = max(tried, key=lambda rows: tried[rows])
         say(f"{name}: batches of {best}, {tried[best]:,.0f} events/s")
         result["peers"][name] = {
@@ -139,6 +141,7 @@ def beside_peers(model: AnomalyModel, features: Floats, pairs: int) -> dict[str,
             "difference": difference,
             **in_pairs(rate, repeated(score, features, best), pairs),
         }
+        say(f"  ours: {result['peers'][name]['one']:,.0f}, ratio {_ratio(result['peers'][name])}")
     return result
 
 
@@ -149,6 +152,9 @@ def alone(model: AnomalyModel, features: Floats, pairs: int) -> dict[str, Any]:
     )
     scores()
     found = {"scores": in_pairs(scores, limit_of(model), pairs), "stage": in_pairs(measures, scores, pairs)}
+    say(
+        f"  {model.score_names}: {found['scores']['one']:,.0f} events/s, {_ratio(found['scores'])} of the limit"
+    )
     return {"operations_per_event": operations(model), **found}
 
 

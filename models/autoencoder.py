@@ -260,7 +260,9 @@ def layers_of(model: keras.Model) -> Stack:
         if isinstance(layer, keras.layers.Dense):
             kernel, bias = layer.get_weights()
             dense[layer.name] = Dense(kernel, bias, layer.activation.__name__, slopes.get(layer.name))
-    if any(layer.activation not in ACTIVATIONS for layer in dense.values()):
+    if any(layer.activation not in ACTIVATIONS for layer in dense.values()) or not all(
+        0 <= slope <= 1 for slope in slopes.values()
+    ):
         return OwnStack((), network=model)
     log_variance = dense.pop("latent_log_variance", None)
     latent = list(dense).index("latent_mean") if log_variance is not None else None

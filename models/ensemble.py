@@ -24,7 +24,10 @@ from models.settings import ScoreName, TrainingSettings
 __all__ = ["Networks", "load_networks", "save_networks", "scores_of"]
 
 CACHED_INPUTS: Final = 1 << 18  # a megabyte, as much as the cache of a core holds
-ROWS_RANGE: Final = (9, 14)  # powers of two: below, products are slower; above, nothing is gained
+ROWS_RANGE: Final = (
+    9,
+    12,
+)  # powers of two: below, products are slower; above is more than a thread is handed
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class Dense(NamedTuple):
         values += self.bias
         ACTIVATIONS[self.activation](values)
         if self.slope is not None:
-            np.multiply(values, self.slope, out=values, where=values < 0)
+            np.maximum(values, self.slope * values, out=values)  # of a slope between 0 and 1
         return values
 
 
