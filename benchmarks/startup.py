@@ -111,7 +111,8 @@ def start_up(fileset: Path, scratch: Path, pairs: int) -> dict[str, Any]:
     commands = {"--help": [script, "--help"]}
     commands |= {f"{verb} --help": [script, verb, "--help"] for verb in VERBS}
     commands["config show"] = [script, "config", "show"]
-    commands["fileset"] = [script, "fileset", "--fileset", str(fileset), "--output", str(scratch / "fileset")]
+    own = ["--fileset", str(fileset), "--region", "2L", "--output", str(scratch / "fileset")]
+    commands["fileset"] = [script, "fileset", *own]
     commands |= {f"import of {room}": ["-c", f"import {modules}"] for room, modules in ROOMS.items()}
     found = {}
     for name, command in commands.items():
@@ -136,7 +137,8 @@ def imports(fileset: Path, scratch: Path) -> dict[str, list[str]]:
             command[1:3] = [str(scratch / "workers.py")]
         done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=REPOSITORY)
         if done.returncode:
-            sys.exit(f"{name} failed: {done.stderr}")
+            say(f"{name} failed: {done.stderr.strip()[-300:]}")
+            return
         found[name] = json.loads(target.read_text(encoding="utf-8"))
 
     options = ("--config", str(configuration), "--fileset", str(fileset), "--output", str(output))
