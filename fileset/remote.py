@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 from uproot.source.chunk import Chunk, Source
+from uproot.source.file import MultithreadedFileSource
 from uproot.source.fsspec import FSSpecLoopExecutor, FSSpecSource
 from uproot.source.futures import ResourceThreadPoolExecutor
 from uproot.source.xrootd import XRootDResource, XRootDSource, get_server_config, trivial_resource
@@ -43,7 +44,8 @@ class _AnySource(Source):
             return _XRootDSource(file_path, **options)
         if "://" in file_path:
             return _WebSource(file_path, **options)
-        return FSSpecSource(file_path, **options)
+        # Of a disk at hand fsspec's threads take longer to wake than the bytes to read.
+        return MultithreadedFileSource(file_path, **{**options, "num_workers": 1, "use_threads": False})
 
 
 def _no_answer(timeout: int) -> str:
