@@ -19,8 +19,8 @@ REPOSITORY = Path(__file__).parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT: dict[str, Any] = PYPROJECT["project"]
 
-# Extras that need another machine, or a service: they are left to whoever wants them.
-NOT_PINNED = {"cuda", "openmagic"}
+# Extras that the tests do without: they need another machine, a service, or gigabytes.
+NOT_PINNED = {"bench", "cuda", "openmagic"}
 
 pytestmark = pytest.mark.neutral
 
