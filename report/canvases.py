@@ -26,6 +26,14 @@ from report.style import LOOK
 
 __all__ = ["Files", "draw_once"]
 
+# Matplotlib gives types neither to these nor to what they hold.
+_Parser: Any = MathTextParser
+_SVG: Any = RendererSVG
+_PDF: Any = RendererPdf
+_PNG: Any = RendererAgg
+_Book: Any = PdfFile
+_Mixed: Any = MixedModeRenderer
+
 _POINTS = 72  # per inch: the resolution in which SVG and PDF are laid out
 
 
@@ -37,7 +45,7 @@ class Files(NamedTuple):
     png: bytes
 
 
-class _Mathtext(MathTextParser):
+class _Mathtext(_Parser):
     """Remembers every formula that it has laid out, for all figures of a process: they share most of theirs.
 
     Matplotlib remembers fifty, for one file of one figure.
@@ -63,28 +71,29 @@ class _ThreeCanvases(RendererBase):
     Coordinates are those of the SVG: points, texts from the top. Its metrics of texts are those that the layout takes.
     """
 
-    def __init__(self, svg: RendererSVG, pdf: RendererPdf, png: RendererAgg) -> None:
+    def __init__(self, svg: Any, pdf: Any, png: Any) -> None:
         super().__init__()
         self.svg, self.pdf, self.png = svg, pdf, png
-        self.zoom = png.dpi / _POINTS
+        self.zoom: float = png.dpi / _POINTS
         self.to_dots = Affine2D().scale(self.zoom)
         png.mathtext_parser = _MATHTEXT
         for renderer in (svg, pdf, self):
             renderer._text2path.mathtext_parser = _MATHTEXT
 
-    def _in_dots(self, gc: GraphicsContextBase) -> GraphicsContextBase:
+    def _in_dots(self, gc: Any) -> GraphicsContextBase:
         """The same pen for PNG; widths and dashes are in points in all formats."""
         pen = GraphicsContextBase()
         pen.copy_properties(gc)
         rectangle = gc.get_clip_rectangle()
         if rectangle is not None:
-            pen.set_clip_rectangle(TransformedBbox(rectangle, self.to_dots))
+            inside: Any = TransformedBbox(rectangle, self.to_dots)
+            pen.set_clip_rectangle(inside)
         path, transform = gc.get_clip_path()
         if path is not None:
             pen.set_clip_path(TransformedPath(path, transform + self.to_dots))
         return pen
 
-    def new_gc(self) -> GraphicsContextBase:
+    def new_gc(self) -> Any:
         return self.pdf.new_gc()  # knows all that those of the others do
 
     def open_group(self, s: str, gid: str | None = None) -> None:
@@ -96,10 +105,10 @@ class _ThreeCanvases(RendererBase):
     def flipy(self) -> bool:
         return True
 
-    def get_canvas_width_height(self) -> tuple[float, float]:
+    def get_canvas_width_height(self) -> Any:
         return self.svg.get_canvas_width_height()
 
-    def get_text_width_height_descent(self, s: str, prop: Any, ismath: Any) -> tuple[float, float, float]:
+    def get_text_width_height_descent(self, s: str, prop: Any, ismath: Any) -> Any:
         return self.svg.get_text_width_height_descent(s, prop, ismath)
 
     def get_image_magnification(self) -> float:
@@ -134,6 +143,17 @@ class _ThreeCanvases(RendererBase):
             self._in_dots(gc), master_transform + self.to_dots, paths, all_transforms, offsets,
             offset_trans + self.to_dots, *look, **more,
         )  # fmt: skip
+
+    def draw_quad_mesh(
+        self, gc: Any, master_transform: Any, mesh_width: int, mesh_height: int, coordinates: Any, offsets: Any,
+        offset_trans: Any, *look: Any,
+    ) -> None:  # fmt: skip
+        size = (mesh_width, mesh_height, coordinates, offsets)
+        for renderer in (self.svg, self.pdf):
+            renderer.draw_quad_mesh(gc, master_transform, *size, offset_trans, *look)
+        self.png.draw_quad_mesh(
+            self._in_dots(gc), master_transform + self.to_dots, *size, offset_trans + self.to_dots, *look
+        )
 
     def draw_image(self, gc: Any, x: float, y: float, im: Any, transform: Any = None) -> None:
         self.svg.draw_image(gc, x, y, im, transform)
@@ -170,28 +190,29 @@ def draw_once(figure: Figure, *, dpi: int, compress_level: int = 3) -> Files:
         compress_level: of the PNG, 0 to 9.
     """
     width, height = figure.get_size_inches()
+    unnamed: Any = {"Software": None}
     svg, pdf, png = StringIO(), BytesIO(), BytesIO()
     with mpl.rc_context(LOOK), _resolution(figure, _POINTS):
-        book = PdfFile(pdf, metadata={"CreationDate": None})
+        book = _Book(pdf, metadata={"CreationDate": None})
         book.newPage(width, height)
         canvases = _ThreeCanvases(
-            RendererSVG(
+            _SVG(
                 width * _POINTS,
                 height * _POINTS,
                 svg,
                 image_dpi=dpi,
                 metadata={"Date": None, "Creator": None},
             ),
-            RendererPdf(book, dpi, height, width),
-            RendererAgg(width * dpi, height * dpi, dpi),
+            _PDF(book, dpi, height, width),
+            _PNG(width * dpi, height * dpi, dpi),
         )
-        figure.draw(MixedModeRenderer(figure, width, height, dpi, canvases))
+        figure.draw(_Mixed(figure, width, height, dpi, canvases))
         canvases.svg.finalize()
         canvases.pdf.finalize()
         book.finalize()
         book.close()
         imsave(
             png, np.asarray(canvases.png.buffer_rgba()), format="png", origin="upper", dpi=dpi,
-            metadata={"Software": None}, pil_kwargs={"compress_level": compress_level},
+            metadata=unnamed, pil_kwargs={"compress_level": compress_level},
         )  # fmt: skip
     return Files(svg.getvalue(), pdf.getvalue(), png.getvalue())

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -36,7 +37,7 @@ from report.gallery import (
 )
 from report.mathtext import to_html, to_plain
 from report.numbers import count, duration, significant
-from report.pictures import Drawing, render
+from report.pictures import Drawing, drawing_processes, render
 from report.processes import processes_of
 from report.robustness import robustness_section
 from report.score_agreement import score_agreement_section
@@ -435,17 +436,27 @@ def write_page(
         InputError: a stage before has not left its document, or settings name an unknown signal.
         FailureError: the documents contradict each other.
     """
-    settings = settings or ReportSettings()
     if not (output / "select.json").is_file():
         message = (
             f"{output / 'select.json'} is missing; run the stage select first, the page is about its events also where "
             "others were scored with --bundle"
         )
         raise InputError(message)
-    selection = document(output / "select.json")
     if not (output / "histograms.json").is_file():
         message = f"{output / 'histograms.json'} is missing; run the stage select first"
         raise InputError(message)
+    with drawing_processes(processes) as pool:
+        return _write_page(output, settings or ReportSettings(), pool, progress)
+
+
+def _write_page(
+    output: Path,
+    settings: ReportSettings,
+    pool: Executor | None,
+    progress: Callable[[int, int, str], None] | None,
+) -> Path:
+    """As `write_page`, with the processes that draw."""
+    selection = document(output / "select.json")
     histograms = load_histograms(output / "histograms.json")
     evaluation = document(output / "evaluate.json").get("regions") or {}
     agreement = document(output / "agreement.json").get("regions") or {}
@@ -475,9 +486,7 @@ def write_page(
     remark = "" if complete else "INCOMPLETE"
     written = [write_csv(table, folder / "tables", remark=remark) for table in tables if table is not None]
     drawings = [drawing for view in views for drawing in view.all_drawings]
-    pictures = render(
-        drawings, folder=folder / "figures", dpi=settings.png_dpi, processes=processes, progress=progress
-    )
+    pictures = render(drawings, folder=folder / "figures", dpi=settings.png_dpi, pool=pool, progress=progress)
     # What an earlier page had may be blinded by now.
     for path in [*(folder / "tables").iterdir(), *(folder / "figures").iterdir()]:
         if path not in written and path.stem not in pictures:

@@ -1,13 +1,16 @@
 """Figures on disk: each as SVG, PDF and PNG, with the numbers that it shows beside it."""
 
 import base64
+import gc
 import json
 import multiprocessing
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from matplotlib.figure import Figure
 
 from report.canvases import draw_once
 
-__all__ = ["Drawing", "Picture", "render", "save"]
+__all__ = ["Drawing", "Picture", "drawing_processes", "render", "save"]
 
 # Two decimals of a point are far below what an eye or a printer resolves; the page becomes half as large.
 _LONG_NUMBER = re.compile(r"(-?\d+\.\d{2})\d+")
@@ -114,12 +117,37 @@ def save(drawing: Drawing, *, folder: Path, dpi: int = 160) -> Picture:
     )
 
 
+@contextmanager
+def drawing_processes(processes: int) -> Iterator[Executor | None]:
+    """Processes that draw; they start, and import what they need, while this one still reads and tabulates.
+
+    Args:
+        processes: how many draw at once; more than one needs a main module that is safe to import.
+    """
+    if processes <= 1:
+        yield None
+        return
+    # Not forked: a process that has started TensorFlow's threads must not be.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=processes, mp_context=context) as pool:
+        for _ in range(processes):
+            pool.submit(_prepare)
+        yield pool
+
+
+def _prepare() -> None:
+    """Import what draws, and keep it out of the collection of garbage, of which figures leave much."""
+    for module in ("report.gallery", "report.explanation", "report.sculpting", "report.significance"):
+        import_module(module)
+    gc.freeze()
+
+
 def render(
     drawings: Sequence[Drawing],
     *,
     folder: Path,
     dpi: int = 160,
-    processes: int = 1,
+    pool: Executor | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Picture]:
     """Draw and save all figures.
@@ -128,7 +156,7 @@ def render(
         drawings: of different names.
         folder: where the files go; it is made.
         dpi: resolution of the PNG files.
-        processes: how many draw at once; more than one needs a main module that is safe to import.
+        pool: of `drawing_processes`; without one this process draws.
         progress: called after each figure with how many are drawn, their number, and its name.
 
     Returns:
@@ -145,10 +173,4 @@ def render(
 
     folder.mkdir(parents=True, exist_ok=True)
     job = partial(save, folder=folder, dpi=dpi)
-    processes = min(processes, len(drawings) // 4)
-    if processes <= 1:
-        return counted(map(job, drawings))
-    # Not forked: a process that has started TensorFlow's threads must not be.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=processes, mp_context=context) as pool:
-        return counted(pool.map(job, drawings, chunksize=2))
+    return counted(map(job, drawings) if pool is None else pool.map(job, drawings, chunksize=2))

@@ -15,7 +15,7 @@ from processors.peak import PeakFit
 from processors.validation import OBJECTS
 from report.mathtext import to_html, to_plain
 from report.numbers import measurement, significant
-from report.pictures import render
+from report.pictures import drawing_processes, render
 from report.tables import Cell, Table, write_csv
 from report.validation_figures import Validation, validation_drawings
 
@@ -262,12 +262,13 @@ def write_validation_page(
         "comparisons": _comparison_table(validation.comparisons),
     }
     written = [write_csv(table, folder / "tables") for table in tables.values() if table.rows]
-    pictures = render(
-        [drawing for part in drawings.values() for drawing in part],
-        folder=folder / "figures",
-        dpi=dpi,
-        processes=processes,
-    )
+    with drawing_processes(processes) as pool:
+        pictures = render(
+            [drawing for part in drawings.values() for drawing in part],
+            folder=folder / "figures",
+            dpi=dpi,
+            pool=pool,
+        )
     # A page without a reference must not lie beside figures of one.
     for path in [*(folder / "tables").iterdir(), *(folder / "figures").iterdir()]:
         if path not in written and path.stem not in pictures:

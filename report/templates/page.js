@@ -23,6 +23,8 @@ for (const button of document.querySelectorAll("button.zoom")) {
     const large = viewer.querySelector("img");
     large.src = small.src;
     large.alt = small.alt;
+    const caption = button.parentNode.querySelector("figcaption").cloneNode(true);
+    viewer.querySelector(".said").replaceChildren(...caption.childNodes);
     viewer.showModal();
   });
 }

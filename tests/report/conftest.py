@@ -17,6 +17,8 @@ from processors.histograms import load_histograms
 from processors.rmm import layout_of
 from processors.settings import ComparisonSettings, RMMSettings
 from processors.shards import write_shard
+from report.page import write_page
+from report.settings import ReportSettings
 from report.style import Sample
 
 LUMI = 10_064.0
@@ -393,3 +395,10 @@ def demo() -> Sample:
 def output_writer() -> Callable[..., Path]:
     """Function that writes the output folder of a run without the page."""
     return write_output
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a small run."""
+    output = write_output(tmp_path_factory.mktemp("demo"), regions=("2L",))
+    return write_page(output, settings=ReportSettings(variables=("met_et", "ht"), png_dpi=60))

@@ -34,12 +34,6 @@ class _Elements(HTMLParser):
 
 
 @pytest.fixture(scope="session")
-def page(tmp_path_factory: pytest.TempPathFactory, output_writer: Any) -> Path:
-    output = output_writer(tmp_path_factory.mktemp("demo"), regions=("2L",))
-    return write_page(output, settings=ReportSettings(variables=("met_et", "ht"), png_dpi=60))
-
-
-@pytest.fixture(scope="session")
 def elements(page: Path) -> _Elements:
     return _Elements(page)
 
