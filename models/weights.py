@@ -20,7 +20,7 @@ class TrainingWeights:
     """From physical to training weights.
 
     A negative weight (higher-order generators) has no meaning for a loss: with it, reconstructing an event
-    *badly* would pay. Training therefore takes |w| times Σw/Σ|w| of the event's dataset, which keeps every
+    *badly* would pay. Training therefore takes `|w|` times `Σw/Σ|w|` of the event's dataset, which keeps every
     process' share of the background; histograms, quantiles and efficiencies keep the signs.
     """
 

@@ -31,7 +31,7 @@ def invariant_mass(lepton: dict[str, NDArray[Any]], which: tuple[int, ...]) -> N
 
 
 def cos_theta_star(lepton: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
-    """cos(theta*) = tanh(|eta1 - eta2| / 2) of the two leading leptons, shape (n,)."""
+    """`cos(theta*) = tanh(|eta1 - eta2| / 2)` of the two leading leptons, shape (n,)."""
     eta = lepton["eta"].astype(np.float64)
     return np.tanh(np.abs(eta[:, 0] - eta[:, 1]) / 2)
 

@@ -163,7 +163,7 @@ def jet_resolution(pt: Floats) -> Floats:
 
 
 def reconstruct_jets(particles: Particles, events: Integers, rng: np.random.Generator) -> Jets:
-    """Jets above 12 GeV within |η| < 4.5 of the chosen events, with those of pile-up within |η| < 2.5."""
+    """Jets above 12 GeV within `|η| < 4.5` of the chosen events, with those of pile-up within `|η| < 2.5`."""
     truth = cluster(particles, events)
     px, py, pz, e = (truth[k].astype(np.float64) for k in ("px", "py", "pz", "E"))
     pt = np.hypot(px, py)

@@ -28,7 +28,7 @@ class Particles:
         offsets: (n_events + 1,) first particle of each event.
         event: (n,) event each particle belongs to.
         pdg, charge: (n,) PDG identity and electric charge [e].
-        visible: (n,) whether the calorimeters or the muon system can see it (|η| < 4.9).
+        visible: (n,) whether the calorimeters or the muon system can see it (`|η| < 4.9`).
         px, py, pz, e, pt, eta, phi: (n,) momentum [GeV].
         d0, z0: (n,) impact parameters of the straight line through the production vertex [mm].
         origin: (n,) for electrons and muons PROMPT, TAU, CHARM, BEAUTY or LIGHT (other hadrons, photons).
