@@ -1,11 +1,13 @@
 """Which recipe background alone prefers: inputs, network and score of an anomaly search, chosen without a signal.
 
-No signal is read. Validation background is made harder in one way at a time (`models.hardening`), and a candidate is
-the better the more of the harder events it finds above cuts that one unchanged event in 10, 100 and 1000 passes. Of
-candidates that are as good within the error of the difference the one wins whose seeds agree best on which background
-is the most anomalous. docs/anomaly-search.md says the rule, which was written down before this was first run.
+No signal is read. Validation background is made harder in one way at a time (`models.hardening`). By the rule
+"power" a candidate is the better the more of the harder events it finds above cuts that one unchanged event in 10, 100
+and 1000 passes; by the rule "shortfall" the less its area under the ROC curve of harder against unchanged events is
+behind that of the best single variable, where it is furthest behind. Of candidates that are as good within the error of
+the difference the one wins whose seeds agree best on which background is the most anomalous. docs/anomaly-search.md
+says the rules, each of which was written down before it was first carried out.
 
-    python benchmarks/recipe.py --config search.yaml
+    python benchmarks/recipe.py --config search.yaml --rule shortfall
 
 with the fileset, output and `training.test_fraction` of a run whose stage `select` is done.
 """
@@ -67,11 +69,10 @@ class Sample(NamedTuple):
 
 
 class Power(NamedTuple):
-    """Efficiencies for harder events of one candidate, and their bootstrap replicas, means over ways and cuts."""
+    """What a score does with harder events: the first of the replicas are the events themselves."""
 
-    value: float
-    replicas: NDArray[np.float64]  # (replicas,)
-    by_way: dict[str, float]
+    efficiency: NDArray[np.float64]  # (1 + replicas, changes), mean over cuts
+    area: NDArray[np.float64]  # (1 + replicas, changes), under the ROC curve
 
 
 UNCHANGED: Final = ("", 0.0)
@@ -110,33 +111,30 @@ def sample_of(analysis: Analysis, name: str, columns: Sequence[str]) -> Sample:
 
 
 def power(sample: Sample, scores: Mapping[tuple[str, float], Floats]) -> Power:
-    """How many harder events stand above cuts on unchanged ones.
+    """How harder events stand among unchanged ones.
 
     Replicas weigh every event with a Poisson number of mean 1, the same for all candidates and for an event and its
     harder versions.
     """
     order = np.argsort(-scores[UNCHANGED], kind="stable")
-    falling = scores[UNCHANGED][order]
-    # How many unchanged events stand at or above each harder one.
-    places = {
-        key: np.searchsorted(-falling, -values, side="right")
+    rising = -scores[UNCHANGED][order]
+    # How many unchanged events stand at or above each harder one, and how many above.
+    places = [
+        [np.searchsorted(rising, -values, side=side) for side in ("right", "left")]
         for key, values in scores.items()
         if key != UNCHANGED
-    }
+    ]
     rng = np.random.default_rng(1)
-    table = np.empty((1 + _REPLICAS, len(places)))
+    efficiency, area = np.empty((2, 1 + _REPLICAS, len(places)))
     for replica in range(1 + _REPLICAS):
         weight = sample.weight * (rng.poisson(1.0, len(order)) if replica else 1)
         above = np.concatenate([[0.0], np.cumsum(weight[order])]) / weight.sum()
-        for column, place in enumerate(places.values()):
-            share = above[place]
-            table[replica, column] = np.mean([weight[share <= cut].sum() for cut in CUTS]) / weight.sum()
-    by_way = {way: [i for i, (of, _) in enumerate(places) if of == way] for way in STRENGTHS}
-    return Power(
-        float(table[0].mean()),
-        table[1:].mean(axis=1),
-        {way: float(table[0, found].mean()) for way, found in by_way.items()},
-    )
+        for column, (with_ties, without) in enumerate(places):
+            share = above[with_ties]
+            passing = [weight[share <= cut].sum() for cut in CUTS]
+            efficiency[replica, column] = np.mean(passing) / weight.sum()
+            area[replica, column] = 1 - weight @ (share + above[without]) / (2 * weight.sum())
+    return Power(efficiency, area)
 
 
 def overlap(weight: NDArray[np.float64], members: Sequence[Floats]) -> dict[float, float]:
@@ -212,13 +210,10 @@ def region(analysis: Analysis, name: str, output: Path) -> dict[str, dict[str, A
     found: dict[str, dict[str, Any]] = {}
 
     def add(key: str, made: Power, shared: dict[float, float] | None) -> None:
-        found[key] = {
-            "power": made.value,
-            "replicas": made.replicas,
-            "by_way": made.by_way,
-            "overlap": shared,
-        }
-        reporting.say(f"{name} {key}: {made.value:.4f} {shared or ''}")
+        found[key] = {"power": made, "overlap": shared}
+        reporting.say(
+            f"{name} {key}: {made.efficiency[0].mean():.4f} {made.area[0].min():.4f} {shared or ''}"
+        )
 
     for variable in variables:
         add(
@@ -241,28 +236,51 @@ def region(analysis: Analysis, name: str, output: Path) -> dict[str, dict[str, A
     return found
 
 
-def chosen(regions: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """All candidates by falling power, the mean over regions; the first is the one that the rule chooses."""
-    shared = set.intersection(*(set(found) for found in regions.values()))
-    rows = [
-        {
-            "candidate": key,
-            "power": float(np.mean([found[key]["power"] for found in regions.values()])),
-            "replicas": np.mean([found[key]["replicas"] for found in regions.values()], axis=0),
-            "overlap": float(np.mean([list(found[key]["overlap"].values()) for found in regions.values()])),
-        }
-        for key in sorted(shared)
-        if next(iter(regions.values()))[key]["overlap"]
-    ]
-    rows.sort(key=lambda row: -row["power"])
-    best = rows[0]
+def _by_power(found: Mapping[str, Mapping[str, Any]]) -> dict[str, NDArray[np.float64]]:
+    """Mean efficiency for harder events, of each replica."""
+    return {key: entry["power"].efficiency.mean(axis=1) for key, entry in found.items()}
+
+
+def _by_shortfall(found: Mapping[str, Mapping[str, Any]]) -> dict[str, NDArray[np.float64]]:
+    """Area less that of the best single variable, at the change where that is least, of each replica."""
+    best = np.max([entry["power"].area for entry in found.values() if not entry["overlap"]], axis=0)
+    return {key: (entry["power"].area - best).min(axis=1) for key, entry in found.items()}
+
+
+# rule -> figure of merit of each score of a region, and how regions are joined; more is better.
+RULES: Final = {"power": (_by_power, np.mean), "shortfall": (_by_shortfall, np.min)}
+
+
+def chosen(regions: Mapping[str, Mapping[str, Mapping[str, Any]]], rule: str) -> list[dict[str, Any]]:
+    """All candidates, the best first but for the very first, which is the one that the rule chooses."""
+    merit, join = RULES[rule]
+    merits = [merit(found) for found in regions.values()]
+    rows = []
+    for key, entry in next(iter(regions.values())).items():
+        if entry["overlap"] and all(key in found for found in merits):
+            shared = [list(found[key]["overlap"].values()) for found in regions.values()]
+            figures = join([found[key] for found in merits], axis=0)
+            rows.append(
+                {
+                    "candidate": key,
+                    "figures": figures,
+                    "merit": float(figures[0]),
+                    "by_region": {
+                        name: float(found[key][0]) for name, found in zip(regions, merits, strict=True)
+                    },
+                    "overlap": float(np.mean(shared)),
+                }
+            )
+    rows.sort(key=lambda row: -row["merit"])
+    best = rows[0]["figures"]
     for row in rows:
-        row["behind"] = best["power"] - row["power"]
-        row["behind_error"] = float(np.std(best["replicas"] - row["replicas"], ddof=1))
-        row["as_good"] = row["behind"] <= row["behind_error"]
-    winner = max((row for row in rows if row["as_good"]), key=lambda row: row["overlap"])
+        row["behind"] = float(best[0] - row["figures"][0])
+        row["behind_error"] = float(np.std((best - row.pop("figures"))[1:], ddof=1))
+    winner = max(
+        (row for row in rows if row["behind"] <= row["behind_error"]), key=lambda row: row["overlap"]
+    )
     rows.remove(winner)
-    return [{key: value for key, value in row.items() if key != "replicas"} for row in [winner, *rows]]
+    return [winner, *rows]
 
 
 def main() -> None:
@@ -272,31 +290,38 @@ def main() -> None:
     parser.add_argument(
         "--models", type=Path, default=Path("output") / "recipe", help="where models are kept"
     )
+    parser.add_argument(
+        "--rule", choices=tuple(RULES), default="shortfall", help="what is asked of a candidate"
+    )
     given = parser.parse_args()
     analysis = read_configuration(Analysis, given.config, {})
     regions = {name: region(analysis, name, given.models) for name in analysis.regions}
-    rows = chosen(regions)
+    rows = chosen(regions, given.rule)
+    changes = [f"{way} {strength:g}" for way, both in STRENGTHS.items() for strength in both]
     plain = {
-        name: {key: {k: v for k, v in entry.items() if k != "replicas"} for key, entry in found.items()}
+        name: {
+            key: {
+                "overlap": entry["overlap"],
+                "efficiency": dict(zip(changes, entry["power"].efficiency[0].tolist(), strict=True)),
+                "area": dict(zip(changes, entry["power"].area[0].tolist(), strict=True)),
+            }
+            for key, entry in found.items()
+        }
         for name, found in regions.items()
     }
-    header = ["candidate", "power", "behind the best", "overlap of seeds", *regions]
     cells = [
         [
             row["candidate"],
-            f"{row['power']:.4f}",
+            f"{row['merit']:.4f}",
             f"{row['behind']:.4f} ± {row['behind_error']:.4f}",
             f"{row['overlap']:.3f}",
-            *(f"{found[row['candidate']]['power']:.4f}" for found in plain.values()),
+            *(f"{value:.4f}" for value in row["by_region"].values()),
         ]
         for row in rows
     ]
-    reporting.report(
-        "recipe",
-        {"chosen": rows[0], "candidates": rows, "regions": plain},
-        [("Candidates; the first is chosen", header, cells)],
-        given.json,
-    )
+    header = ["candidate", given.rule, "behind the best", "overlap of seeds", *regions]
+    result = {"rule": given.rule, "chosen": rows[0], "candidates": rows, "regions": plain}
+    reporting.report("recipe", result, [("The first candidate is chosen", header, cells)], given.json)
 
 
 if __name__ == "__main__":
