@@ -12,7 +12,7 @@ FeatureSet: TypeAlias = Literal["table", "reduced", "kinematics", "rmm", "rmm-en
 
 _REPORT: Final[dict[str, Any]] = {"batch_size": 8192, "patience": None}
 _THESIS: Final[dict[str, Any]] = {"batch_size": 8192, "learning_rate": 1.0e-3, "leaky_alpha": 0.3}
-# One number between upper-tail inputs: how hard an event is.
+# Upper-tail inputs, and one number between them: how hard an event is.
 _ONE_LINE: Final[dict[str, Any]] = {
     "scaler": "upper-tail",
     "encoder_activations": ("tanh", "tanh"),
@@ -30,8 +30,16 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
     # The first recipe of docs/anomaly-search.md. Background lies along one line, how hard an event is: the score is how
     # far from it and how far along it an event is.
     "hardness": {**_ONE_LINE, "encoder": (4, 1), "decoder": (4,), "score": "distance"},
-    # The recipe: chosen by benchmarks/recipe.py on background that was made harder, without a signal.
+    # What benchmarks/recipe.py chose on background that was made harder, without a signal, by its two rules.
     "hardened": {**_ONE_LINE, "encoder": (16, 1), "decoder": (16,), "score": "mse"},
+    "shortfall": {
+        **_ONE_LINE,
+        "encoder": (32, 16, 3),
+        "encoder_activations": ("tanh", "tanh", "tanh"),
+        "decoder": (16, 32),
+        "decoder_activations": ("tanh", "tanh", "linear"),
+        "score": "distance",
+    },
     "report-minmax": {
         **_REPORT,
         "scaler": "minmax",
@@ -145,6 +153,7 @@ PRESET_FEATURES: Final[dict[str, FeatureSet]] = {
     "upper-tail": "table",
     "hardness": "kinematics",
     "hardened": "kinematics",
+    "shortfall": "kinematics",
     "report-minmax": "table",
     "report-unstacked": "table",
     "report-reduced": "reduced",
