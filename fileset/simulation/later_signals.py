@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from fileset.simulation.processes import PROCESSES, CrossSection, Process
 
-__all__ = ["SECOND_SIGNALS", "THIRD_SIGNALS"]
+__all__ = ["FOURTH_SIGNALS", "SECOND_SIGNALS", "THIRD_SIGNALS"]
 
 _FIRST: Final = {process.name: process for process in PROCESSES}
 _LEADING_ORDER = CrossSection(1.0, "Pythia 8 LO", of_pythia=True)
@@ -73,6 +73,14 @@ def _family(
         generated=generated,
         model={"m_GeV": mass},
         notes=(note,),
+    )
+
+
+def _heavier(settings: tuple[str, ...], mass: int) -> tuple[str, ...]:
+    """The first particle that is given a mass, at another mass [GeV]."""
+    first = next(setting for setting in settings if ":m0 = " in setting)
+    return tuple(
+        f"{setting.partition(' = ')[0]} = {mass}" if setting == first else setting for setting in settings
     )
 
 
@@ -318,3 +326,38 @@ _THIRD_FAMILIES = (
 )
 
 THIRD_SIGNALS: Final = (*_THIRD_MASSES, *_THIRD_FAMILIES)
+
+# The families of all sets at masses of their own.
+FOURTH_SIGNALS: Final = (
+    _spectrum(
+        "SlepSlep_direct_300p5_1p0_2L8",
+        "SlepSlep_350_150",
+        903001,
+        {_SLEPTONS: 350.0, _LIGHTEST: 150.0},
+        _TWO,
+    ),
+    _spectrum(
+        "C1C1_SlepSnu_x0p50_400p0_100p0_2L8", "C1C1_SlepSnu_600_100", 903002, {(1000024,): 600.0}, _TWO
+    ),
+    _spectrum("C1N2_WZ_450_300", "C1N2_WZ_500_300", 903003, {_CHARGINOS: 500.0, _LIGHTEST: 300.0}, _BOTH),
+    _spectrum("C1N2_WZ_800_50", "C1N2_WZ_700_200", 903004, {_CHARGINOS: 700.0, _LIGHTEST: 200.0}, _BOTH),
+    _spectrum(
+        "TT_directTT_500_1", "TT_directTT_800_400", 903005, {(1000006,): 800.0, _LIGHTEST: 400.0}, _TWO
+    ),
+    _resonance("ZPrime2000_ee", "ZPrime1000_ee", 903006, 2000, 1000),
+    _resonance("ZPrime1000_tt", "ZPrime1250_tt", 903007, 1000, 1250),
+    _resonance("RS_G_ZZ_llll_c10_m0500", "RS_G_ZZ_llll_m0900", 903008, 500, 900),
+    _resonance("dmV_Zll_MET40_DM1_MM300", "dmV_Zll_MM200", 903009, 300, 200),
+    _resonance("WR_lN_2000_1000", "WR_lN_2500_1000", 903010, 2000, 2500),
+    *(
+        replace(process, name=name, dsid=903100 + number, pythia=settings, model={"m_GeV": mass})
+        for number, (process, name, mass, settings) in enumerate(
+            (family, f"{family.name.rpartition('_')[0]}_{mass}", float(mass), _heavier(family.pythia, mass))
+            for family, mass in zip(
+                (*_SECOND_FAMILIES[:3], *_THIRD_FAMILIES[:2], _THIRD_FAMILIES[4]),
+                (500, 700, 900, 700, 1000, 300),
+                strict=True,
+            )
+        )
+    ),
+)

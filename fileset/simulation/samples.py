@@ -2,19 +2,19 @@
 
 `demo` is small enough to be shipped. `study` is for what a score does in its far tail: several times the demo's
 events, Z and diboson events in slices of transverse momentum, and events with a misidentified lepton passed through
-the detector many times, so that no single heavy event decides what is left of one in a thousand. `second-signals`
-and `third-signals` were made after a recipe of the search was fixed.
+the detector many times, so that no single heavy event decides what is left of one in a thousand. `second-signals`,
+`third-signals` and `fourth-signals` were made after a recipe of the search was fixed.
 """
 
 from dataclasses import replace
 from typing import Final, Literal, get_args
 
-from fileset.simulation.later_signals import SECOND_SIGNALS, THIRD_SIGNALS
+from fileset.simulation.later_signals import FOURTH_SIGNALS, SECOND_SIGNALS, THIRD_SIGNALS
 from fileset.simulation.processes import PROCESSES, CrossSection, Process
 
 __all__ = ["BY_NAME", "SAMPLES", "SampleName"]
 
-SampleName = Literal["demo", "study", "second-signals", "third-signals"]
+SampleName = Literal["demo", "study", "second-signals", "third-signals", "fourth-signals"]
 
 _DEMO: Final = {process.name: process for process in PROCESSES}
 _HUGE = 1e9
@@ -121,6 +121,7 @@ SAMPLES: Final[dict[SampleName, tuple[Process, ...]]] = {
     "study": (*_STUDY_BACKGROUND, *_signals()),
     "second-signals": SECOND_SIGNALS,
     "third-signals": THIRD_SIGNALS,
+    "fourth-signals": FOURTH_SIGNALS,
 }
 """The processes of each sample, backgrounds first."""
 
