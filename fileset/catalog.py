@@ -5,7 +5,6 @@ A catalogue holds facts only. Where files are is decided by `fileset.resolve`, h
 """
 
 import csv
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,6 +14,7 @@ from typing import Any, Literal
 import yaml
 
 from fileset.exceptions import InputError
+from fileset.suggestion import did_you_mean
 
 __all__ = [
     "CATALOGS",
@@ -219,8 +219,7 @@ class Catalog:
         """
         wanted = set(groups)
         for key in sorted(wanted - set(self.groups)):
-            near = difflib.get_close_matches(key, self.groups, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.groups)}."
+            hint = did_you_mean(key, self.groups, otherwise=f"there are {', '.join(self.groups)}.")
             msg = f"Unknown process group {key!r} of {self.name}: {hint}"
             raise InputError(msg)
         alternatives: frozenset[int] = frozenset().union(*(overlap.not_default for overlap in self.overlaps))
@@ -280,8 +279,8 @@ def load_catalog(source: str | Path) -> Catalog:
     if path.is_dir():
         path /= "catalog.yaml"
     if not path.is_file():
-        near = difflib.get_close_matches(str(source), CATALOGS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(CATALOGS)}, or give a path."
+        otherwise = f"there are {', '.join(CATALOGS)}, or give a path."
+        hint = did_you_mean(str(source), CATALOGS, otherwise=otherwise)
         msg = f"Unknown catalogue {str(source)!r}: {hint}"
         raise InputError(msg)
     return _load(path.absolute(), path.stat().st_mtime_ns)

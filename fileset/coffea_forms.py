@@ -1,62 +1,18 @@
-"""A checked fileset in the forms that coffea's two ways of running read.
+"""A checked fileset with steps, in the form that coffea's `dataset_tools` reads.
 
 Found in coffea 2026.9: `dataset_tools` (`apply_to_fileset`, `slice_files`, ...) takes the preprocessed form that
 `fileset.audit.check` returns, `{dataset: {"files": {path: {"object_path", "steps", "num_entries", "uuid"}}}}`.
-`processor.Runner` does not: it takes `{path: tree}`, and opens every file for entries and UUID unless its
-`metadata_cache` knows the file; what is in the cache replaces the dataset's metadata, so these must be in it too.
-`dataset` and some other words are reserved and must not be among the metadata.
+`processor.Runner` does not: it is handed work items instead (`processors.execution`). `dataset` and some other words
+are reserved and must not be among the metadata.
 """
 
 import itertools
-import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["metadata_cache", "runner_fileset", "with_steps"]
+__all__ = ["with_steps"]
 
 Fileset = Mapping[str, Mapping[str, Any]]
-
-
-def runner_fileset(fileset: Fileset) -> dict[str, dict[str, Any]]:
-    """The form that `coffea.processor.Runner` takes: `{dataset: {"files": {path: tree}, "metadata": {...}}}`."""
-    return {
-        dataset: {
-            "files": {
-                path: spec["object_path"] if isinstance(spec, Mapping) else spec
-                for path, spec in entry["files"].items()
-            },
-            "metadata": dict(entry["metadata"]),
-        }
-        for dataset, entry in fileset.items()
-    }
-
-
-def metadata_cache(
-    fileset: Fileset, clusters: Mapping[str, Sequence[int]] | None = None
-) -> dict[Any, dict[str, Any]]:
-    """What `Runner(metadata_cache=...)` needs so that it opens no file to plan its chunks.
-
-    Args:
-        fileset: checked, in the preprocessed form.
-        clusters: entry offsets of the clusters by path (`Audit.clusters`), for `align_clusters=True`.
-
-    Returns:
-        Metadata by coffea's `FileMeta`.
-    """
-    from coffea.processor.executor import FileMeta  # noqa: PLC0415  importing coffea takes seconds
-
-    cache = {}
-    for dataset, entry in fileset.items():
-        for path, spec in entry["files"].items():
-            found = {
-                **entry["metadata"],
-                "numentries": spec["num_entries"],
-                "uuid": uuid.UUID(spec["uuid"]).bytes,
-            }
-            if clusters is not None:
-                found["clusters"] = list(clusters[path])
-            cache[FileMeta(dataset, path, spec["object_path"])] = found
-    return cache
 
 
 def with_steps(

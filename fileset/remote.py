@@ -4,13 +4,19 @@ Found in uproot 5.7 and fsspec-xrootd 0.5: over http an exception of a request c
 indexed (a `TypeError`); over XRootD the handle of a file whose server died is used again and again, so that a server
 that came back is never found. Found in XRootD 6: times are looked at every 15 s only, a refused connection is tried
 again after 120 s, and one that failed is given up for half an hour. Here it fails at once; those who read try again.
+
+Of a file of this machine that is read chunk by chunk the tree can be kept from one chunk to the next: to parse its
+description takes as long as to read ten thousand events.
 """
 
-from collections.abc import Coroutine
+import threading
+from collections.abc import Coroutine, Iterator, MutableMapping
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import aiohttp
+from uproot.cache import LRUArrayCache, LRUCache
 from uproot.source.chunk import Chunk, Source
 from uproot.source.file import MultithreadedFileSource
 from uproot.source.fsspec import FSSpecLoopExecutor, FSSpecSource
@@ -26,14 +32,22 @@ _NOT_FOUND = 3011
 # Closing is a courtesy that a server which no longer answers must not delay [s].
 _CLOSING = 2
 
+# What uproot keeps of a file by default: objects, and bytes of arrays.
+_OBJECTS, _ARRAYS = 100, "100 MB"
 
-def source_options(timeout: int) -> dict[str, Any]:
+
+def source_options(timeout: int, *, keep: bool = False) -> dict[str, Any]:
     """Options of `uproot.open` for files of any protocol.
 
     Args:
         timeout: time that the answer to one request is waited for [s].
+        keep: each thread keeps the tree of the last local file it opened, without a handle, as long as the file stays
+            as it is. What is opened must be closed before the thread opens the same file again.
     """
-    return {"handler": _AnySource, "timeout": timeout}
+    if not keep:
+        return {"handler": _AnySource, "timeout": timeout}
+    caches = {"object_cache": _KeptMapping("objects"), "array_cache": _KeptMapping("arrays")}
+    return {"handler": _AnySourceKept, "timeout": timeout, **caches}
 
 
 class _AnySource(Source):
@@ -44,12 +58,113 @@ class _AnySource(Source):
             return _XRootDSource(file_path, **options)
         if "://" in file_path:
             return _WebSource(file_path, **options)
-        # Of a disk at hand fsspec's threads take longer to wake than the bytes to read.
-        return MultithreadedFileSource(file_path, **{**options, "num_workers": 1, "use_threads": False})
+        return _LocalSource(file_path)
+
+
+class _AnySourceKept(_AnySource):
+    """The same, with local files that are kept."""
+
+    def __new__(cls, file_path: str, **options: Any) -> Any:
+        if "://" in file_path:
+            _here.forget()
+            return super().__new__(cls, file_path, **options)
+        return _here.opened(file_path)
 
 
 def _no_answer(timeout: int) -> str:
     return f"no answer within {timeout} s"
+
+
+# --- files of this machine --------------------------------------------------------------------------------------
+
+
+class _LocalSource(MultithreadedFileSource):
+    """A file read without threads: of a disk at hand they take longer to wake than the bytes to read."""
+
+    def __init__(self, file_path: str) -> None:
+        super().__init__(file_path, num_workers=1, use_threads=False)
+
+
+class _KeptSource(_LocalSource):
+    """A file that can be opened again once it is closed: what was read of it then stays of use."""
+
+    def __init__(self, file_path: str) -> None:
+        self.state = _state_of(file_path)
+        super().__init__(file_path)
+
+    def open_again(self) -> None:
+        """As new, on what was read before."""
+        self._num_requests = self._num_requested_chunks = self._num_requested_bytes = 0
+        self._open()
+
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)
+        if self is _here.source:
+            _here.arrays.clear()
+
+
+def _state_of(file_path: str) -> tuple[int, ...]:
+    """What differs once a file is replaced or written to."""
+    status = Path(file_path).stat()
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+class _Kept(threading.local):
+    """What a thread keeps of the last file it opened: threads share neither handles nor what reads through them."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing is kept any more."""
+        self.source: _KeptSource | None = None
+        self.objects = LRUCache(_OBJECTS)
+        self.arrays = LRUArrayCache(_ARRAYS)
+
+    def opened(self, file_path: str) -> _KeptSource:
+        """The source of a file: the one that is kept where it is of this file, closed, and the file unchanged."""
+        kept = self.source
+        if (
+            kept is not None
+            and kept.closed
+            and kept.file_path == file_path
+            and kept.state == _state_of(file_path)
+        ):
+            kept.open_again()
+            return kept
+        self.forget()
+        self.source = _KeptSource(file_path)
+        return self.source
+
+
+_here = _Kept()
+
+
+class _KeptMapping(MutableMapping[str, Any]):
+    """One of the caches of this thread; it can be sent to a worker, and is that one's there."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def _cache(self) -> MutableMapping[str, Any]:
+        cache: MutableMapping[str, Any] = getattr(_here, self._name)
+        return cache
+
+    def __getitem__(self, key: str) -> Any:
+        return self._cache[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._cache[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self._cache[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cache)
+
+    def __len__(self) -> int:
+        return len(self._cache)
 
 
 # --- http and https -------------------------------------------------------------------------------------------

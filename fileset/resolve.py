@@ -3,7 +3,6 @@
 Nothing is opened here; `fileset.audit` looks into the files and completes the normalisation.
 """
 
-import difflib
 import json
 import logging
 import math
@@ -18,6 +17,7 @@ from fileset.exceptions import InputError
 from fileset.filenames import FileName, parse
 from fileset.normalisation import RELEASE_CATALOGS, Knowledge, known_about, luminosity, normalise
 from fileset.settings import FilesetSettings
+from fileset.suggestion import did_you_mean
 
 __all__ = ["Fileset", "resolve", "selections"]
 
@@ -120,9 +120,9 @@ def selections(settings: FilesetSettings, regions: Regions) -> dict[str, str]:
 
 
 def _not_found(name: str) -> str:
-    near = difflib.get_close_matches(name, CATALOGS, n=1)
-    if near:
-        return f"Unknown fileset {name!r}: did you mean {near[0]}?"
+    hint = did_you_mean(name, CATALOGS)
+    if hint:
+        return f"Unknown fileset {name!r}: {hint}"
     if any(mark in name for mark in (os.sep, ".")):
         return (
             f"{name} does not exist: give a directory, a .json or .txt file, or one of {', '.join(CATALOGS)}."
@@ -383,8 +383,7 @@ def _keep(sources: Sequence[_Source], settings: FilesetSettings) -> list[_Source
     groups = {_describe(source)["group"] for source in sources} if settings.groups else set()
     for key in settings.groups:
         if key not in groups:
-            near = difflib.get_close_matches(key, groups, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(groups))}."
+            hint = did_you_mean(key, sorted(groups), otherwise=f"there are {', '.join(sorted(groups))}.")
             msg = f"Unknown process group {key!r} of {settings.fileset}: {hint}"
             raise InputError(msg)
     numbers = {source.name.dsid for source in sources}

@@ -4,7 +4,6 @@ What is particular of a site is data, in sites.yaml and in the configuration; wh
 `_KINDS`. Passwords, tokens and certificates are Dask's own configuration's affair and never pass through here.
 """
 
-import difflib
 import logging
 import shutil
 import signal
@@ -19,6 +18,7 @@ from typing import Any
 import yaml
 
 from fileset.exceptions import FailureError, InputError
+from fileset.suggestion import did_you_mean
 from processors.dispatch import cause_of
 from processors.redaction import redacted_text
 from processors.settings import ExecutionSettings, SiteSettings
@@ -71,8 +71,7 @@ def _resolved(name: str, settings: ExecutionSettings, seen: tuple[str, ...] = ()
     presets, own = _presets(), settings.sites
     if name not in presets and name not in own:
         known = dict.fromkeys((*presets, *own))
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else "define it in the configuration under execution.sites"
+        hint = did_you_mean(name, known, otherwise="define it in the configuration under execution.sites")
         message = f"site {name!r} is none of {', '.join(known)}: {hint}"
         raise InputError(message)
     if name in seen:

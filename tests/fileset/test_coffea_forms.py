@@ -1,11 +1,10 @@
-"""A checked fileset runs through coffea without its files being opened again to plan the chunks."""
+"""A checked fileset is in the form of coffea's tools, and its steps cover every entry once."""
 
 import pytest
 from coffea.dataset_tools import slice_files
-from coffea.processor import IterativeExecutor, Runner
 
 from fileset.audit import check
-from fileset.coffea_forms import metadata_cache, runner_fileset, with_steps
+from fileset.coffea_forms import with_steps
 from fileset.resolve import resolve
 from fileset.settings import FilesetSettings
 
@@ -13,22 +12,6 @@ from fileset.settings import FilesetSettings
 @pytest.fixture
 def audited(skim):
     return check(resolve(FilesetSettings(fileset=str(skim)), ["2L"]))
-
-
-@pytest.mark.parametrize("align_clusters", [False, True])
-def test_the_runner_plans_its_chunks_without_opening_a_file(audited, skim, align_clusters):
-    cache = metadata_cache(audited.fileset, audited.clusters)
-    for path in skim.rglob("*.root"):
-        path.unlink()
-    runner = Runner(
-        IterativeExecutor(status=False), chunksize=10, metadata_cache=cache, align_clusters=align_clusters
-    )
-    chunks = list(runner.preprocess(runner_fileset(audited.fileset)))
-    assert {chunk.dataset for chunk in chunks} == set(audited.fileset)
-    for dataset, entry in audited.fileset.items():
-        mine = [chunk for chunk in chunks if chunk.dataset == dataset]
-        assert sum(chunk.entrystop - chunk.entrystart for chunk in mine) == entry["metadata"]["entries"]
-        assert mine[0].usermeta == entry["metadata"]
 
 
 def test_the_preprocessed_form_is_coffeas(audited):

@@ -75,7 +75,7 @@ def test_a_site_of_ones_own_is_like_another(tmp_path: Path) -> None:
         ({"site": "a", "sites": {"a": {"like": "b"}, "b": {"like": "a"}}}, "is like itself"),
         ({"site": "slurm", "site_options": {"image": "x"}}, "site slurm has no setting image"),
         ({"site": "slurm", "site_options": {"minimum": 30}}, "30 workers at least and 20 at most"),
-        ({"sites": {"slurm": {"memmory": "3GB"}}}, r"line 3: unknown key .*did you mean 'memory'"),
+        ({"sites": {"slurm": {"memmory": "3GB"}}}, r"line 3: unknown key .*did you mean memory\?"),
         ({"sites": {"slurm": {"minimum": 0}}}, r"sites.slurm.minimum = 0 is not allowed"),
         ({"sites": {"slurm": {"walltime": "2h"}}}, r"sites.slurm.walltime = '2h' is not allowed"),
         ({"sites": {"slurm": {"kind": "pbs"}}}, r"sites.slurm.kind = 'pbs' is not allowed"),
