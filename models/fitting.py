@@ -19,11 +19,15 @@ from models.stream import BackgroundSample
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Fit", "Progress", "collapse_remark", "fit", "learning_rate", "no_better_than_mean"]
+__all__ = ["FIT_RULE", "Fit", "Progress", "collapse_remark", "fit", "learning_rate", "no_better_than_mean"]
 
 logger = logging.getLogger(__name__)
 
 Progress: TypeAlias = Callable[[int, int, float, float], None]
+
+# Of the fit: raised when the same events give another model, so that models are trained anew.
+# 2: the validation error, which decides the best epoch, is that of all events, not of the last 16384.
+FIT_RULE: Final = 2
 
 # A model that removes less than this part of the mean predictor's error has learnt nothing.
 COLLAPSE_MARGIN: Final = 0.05

@@ -19,7 +19,7 @@ from models.bundle import (
 )
 from models.calibration import thresholds_of, trained_on
 from models.checkpoints import Checkpoint
-from models.fitting import Fit, Progress, fit, no_better_than_mean
+from models.fitting import FIT_RULE, Fit, Progress, fit, no_better_than_mean
 from models.presets import FeatureSet
 from models.scaling import SCALER_RULE, Scaler, fit_scaler
 from models.settings import TrainingSettings
@@ -93,6 +93,12 @@ def train(
     card = reusable(directory, identity)
     if card is None:
         _spare_another_origin(directory, origin)
+        if (directory / "card.json").is_file():
+            logger.info(
+                "model %s of region %s was trained with other settings, events or rules: it is trained again",
+                name,
+                content["region"],
+            )
         card = _train(
             manifest,
             content,
@@ -125,6 +131,7 @@ def training_hash(
         {
             "format": BUNDLE_FORMAT,
             "scaler_rule": SCALER_RULE,
+            "fit_rule": FIT_RULE,
             "backend": backend.asked(),  # whose random numbers are its own
             "settings": decisive,
             "seed": seed,

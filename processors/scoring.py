@@ -292,20 +292,10 @@ class EventScoreProcessor(ProcessorABC):
             is_data=metadata["kind"] == "data",
         )
         path = f"{chunk}.parquet"
-        receipt = {
-            "config_hash": self.config_hashes[dataset],
-            "dataset": dataset,
-            "source": {
-                "file": metadata["filename"],
-                "uuid": metadata["fileuuid"],
-                "start": start,
-                "stop": stop,
-            },
-            "events_read": selected.events_read,
-            "cutflow": selected.cutflow,
-            "shard": {"path": path, **write_shard(scoring.directory / path, scored)} if n else None,
-            "seconds": time.perf_counter() - begin,
-        }
+        shard = {"path": path, **write_shard(scoring.directory / path, scored)} if n else None
+        receipt = selected.receipt(
+            metadata, config_hash=self.config_hashes[dataset], shard=shard, begin=begin
+        )
         return {
             "receipts": {chunk: write_receipt(scoring.directory, chunk, receipt, histograms)},
             "histograms": histograms,

@@ -1,6 +1,7 @@
 """The coffea processor of the select stage: events in; shards, histograms and a receipt out."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +38,32 @@ class Selected(NamedTuple):
     weights: dict[str, NDArray[np.float64]]  # by variation; collision data have the nominal one alone
     cutflow: dict[str, tuple[int, float, float]]
     events_read: int
+
+    def receipt(
+        self, metadata: Mapping[str, Any], *, config_hash: str, shard: Mapping[str, Any] | None, begin: float
+    ) -> dict[str, Any]:
+        """What is written down of the chunk, see `receipts.write_receipt`.
+
+        Args:
+            metadata: of coffea's events.
+            config_hash: of everything the chunk depends on.
+            shard: what `write_shard` said, and `path`; None where nothing passed.
+            begin: when work on the chunk began, by `time.perf_counter` [s].
+        """
+        return {
+            "config_hash": config_hash,
+            "dataset": metadata["dataset"],
+            "source": {
+                "file": metadata["filename"],
+                "uuid": metadata["fileuuid"],
+                "start": metadata["entrystart"],
+                "stop": metadata["entrystop"],
+            },
+            "events_read": self.events_read,
+            "cutflow": self.cutflow,
+            "shard": shard,
+            "seconds": time.perf_counter() - begin,
+        }
 
 
 class SelectionProcessor(ProcessorABC):
@@ -90,20 +117,7 @@ class SelectionProcessor(ProcessorABC):
         if len(chosen.columns["weight"]):
             path = f"{chunk}.parquet"
             shard = {"path": path, **write_shard(self.shards / path, chosen.columns)}
-        receipt = {
-            "config_hash": self.config_hashes[dataset],
-            "dataset": dataset,
-            "source": {
-                "file": metadata["filename"],
-                "uuid": metadata["fileuuid"],
-                "start": start,
-                "stop": stop,
-            },
-            "events_read": chosen.events_read,
-            "cutflow": chosen.cutflow,
-            "shard": shard,
-            "seconds": time.perf_counter() - begin,
-        }
+        receipt = chosen.receipt(metadata, config_hash=self.config_hashes[dataset], shard=shard, begin=begin)
         return {
             "receipts": {chunk: write_receipt(self.shards, chunk, receipt, histograms)},
             "histograms": histograms,

@@ -289,7 +289,7 @@ def test_what_another_configuration_left_behind_is_ignored(tmp_path, manifest):
 
 
 def test_a_changed_signal_leaves_the_model_alone_and_a_changed_background_does_not(
-    tmp_path, shard_writer, samples
+    tmp_path, shard_writer, samples, caplog
 ):
     def trained(**changed):
         manifest = shard_writer(tmp_path / "shards" / "2L", samples | changed)
@@ -303,10 +303,13 @@ def test_a_changed_signal_leaves_the_model_alone_and_a_changed_background_does_n
         kind, group, events = samples[name]
         return {name: (kind, group, events | {"weight": 2 * events["weight"]})}
 
+    caplog.set_level("INFO", logger="models.training")
     first = trained()
     assert trained(**heavier("3.susy")) == first
     assert trained(**heavier("data_A")) == first
+    assert "trained again" not in caplog.text
     assert trained(**heavier("2.ttbar")) > first
+    assert "was trained with other settings, events or rules: it is trained again" in caplog.text
 
 
 def test_settings_that_change_no_number_do_not_train_again(manifest, monkeypatch):
@@ -325,8 +328,11 @@ def test_settings_that_change_no_number_do_not_train_again(manifest, monkeypatch
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert digest() != by_default, "the other backend draws other random numbers"
     monkeypatch.delenv("KERAS_BACKEND")
-    monkeypatch.setattr("models.training.SCALER_RULE", -1)
-    assert digest() != by_default, "the same events are scaled otherwise"
+    with monkeypatch.context() as patch:
+        patch.setattr("models.training.SCALER_RULE", -1)
+        assert digest() != by_default, "the same events are scaled otherwise"
+    monkeypatch.setattr("models.training.FIT_RULE", 1)
+    assert digest() != by_default, "another epoch was the best when a part of the events validated"
 
 
 def test_a_model_can_learn_from_a_part_of_the_data_and_says_what_it_has_not_seen(tmp_path, manifest, samples):
