@@ -83,3 +83,16 @@ def test_text_of_another_writer_is_read_too() -> None:
     plain: dict[str, Any] = json.loads(written({"x": sparse()}), object_hook=uhi.io.json.object_hook)
     indented = json.dumps(plain, indent=1, default=uhi.io.json.default)
     assert read(indented)["x"] == sparse()
+    whole = json.loads(written({"x": HISTOGRAMS["empty"]}))
+    whole["x"]["storage"]["values"] = [0, 2, 0, 0, 1, 0]
+    assert read(json.dumps(whole))["x"].values(flow=True).tolist() == [0, 2, 0, 0, 1, 0]
+
+
+def test_labels_may_look_like_rows_of_zeros() -> None:
+    labelled = {
+        label: hist.Hist(hist.axis.StrCategory([label], growth=True), hist.axis.Regular(2, 0, 1, label=label))
+        for label in ("from [0.0, 0.0], to", r'a "quoted" [0.0]', "\\", "[0.0]")
+    }
+    text = written(labelled)
+    assert text == json.dumps(labelled, default=uhi.io.json.default)
+    assert read(text) == labelled
