@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon
 
 from processors.cells import KINDS, kind_of
+from report.labels import Labels
 from report.processes import Floats
 from report.style import INK, MUTED, Sample, new_figure, stamp, styled
 
@@ -21,6 +22,12 @@ JET_RADIUS: Final = 0.4
 
 _LABELLED: Final = 0.04  # smallest length, as part of the longest, at which an object bears its momentum
 _RAYS: Final = (0.5, 1.0, 1.5, 2.0, 2.5)
+# Lengths of the figure [inches].
+_WIDTH = 8.4
+_SIDE = 3.125  # of a square view
+_BARS = 1.25  # shares of the leading inputs, from their top to the note
+_LINE = 0.21
+
 _MARGIN = 1.6  # of the frame around the longest momentum, which has its number at its tip
 
 
@@ -136,20 +143,22 @@ def draw_event_display(display: Display, *, sample: Sample) -> Figure:
         display: the event.
         sample: what it is from.
     """
-    figure = new_figure(8.4, 6.9)
-    side = 0.372  # of a square view, in parts of the figure's width
-    across = figure.add_axes((0.115, 0.405, side, side * 8.4 / 6.9))
-    along = figure.add_axes((0.603, 0.405, side, side * 8.4 / 6.9))
+    below = _BARS if display.inputs else _LINE * len(display.facts)
+    bottom = below + 1.36
+    height = bottom + _SIDE + 0.56
+    figure = new_figure(_WIDTH, height)
+    across = figure.add_axes((0.115, bottom / height, _SIDE / _WIDTH, _SIDE / height))
+    along = figure.add_axes((0.603, bottom / height, _SIDE / _WIDTH, _SIDE / height))
     reach = _MARGIN * max(momentum.pt for momentum in display.objects)
     _draw_across(across, display.objects, reach)
     _draw_along(along, display.objects, reach)
-    frame = figure.add_axes((0.115, 0.405, 0.86, side * 8.4 / 6.9), frameon=False)
+    frame = figure.add_axes((0.115, bottom / height, 0.86, _SIDE / height), frameon=False)
     frame.set(xticks=[], yticks=[])
     frame.tick_params(which="both", length=0)
     frame.set_zorder(-1)
     stamp(frame, sample, subtitle=display.name)
-    _draw_legend(figure, display)
-    _draw_leading(figure, display)
+    _draw_legend(figure, display, (bottom - 0.62) / height)
+    _draw_leading(figure, display, height)
     return figure
 
 
@@ -160,13 +169,16 @@ def _draw_across(ax: Axes, objects: Sequence[Momentum], reach: float) -> None:
     turn = np.linspace(0, 2 * np.pi, 181)
     for radius in [tick for tick in ax.get_xticks() if 0 < tick < reach]:
         ax.plot(radius * np.cos(turn), radius * np.sin(turn), color="#e3e5e8", linewidth=0.8, zorder=0)
+    labels = Labels(ax)
     for momentum in objects:
         direction = np.array([np.cos(momentum.phi), np.sin(momentum.phi)])
         cone = None
         if "jet" in momentum.kind:
             arc = momentum.phi + np.linspace(-JET_RADIUS, JET_RADIUS, 21)
             cone = momentum.pt * np.column_stack([np.cos(arc), np.sin(arc)])
-        _draw_object(ax, momentum, momentum.pt * direction, cone, reach)
+        _draw_object(ax, momentum, momentum.pt * direction, cone)
+        _name_object(labels, momentum, momentum.pt * direction, reach)
+    labels.write()
 
 
 def _draw_along(ax: Axes, objects: Sequence[Momentum], reach: float) -> None:
@@ -176,6 +188,7 @@ def _draw_along(ax: Axes, objects: Sequence[Momentum], reach: float) -> None:
     ax.set(xlim=(-length, length), ylim=(-reach, reach))
     ax.set_xlabel(r"$p_z$ [GeV]", fontsize=12)
     ax.set_ylabel(r"$\pm p_T$ [GeV]", fontsize=12)
+    rays: list[tuple[str, list[tuple[float, float]]]] = []
     for eta in _RAYS:
         for side in (-1, 1):
             # To the frame, which the ray meets above or at the side.
@@ -185,10 +198,9 @@ def _draw_along(ax: Axes, objects: Sequence[Momentum], reach: float) -> None:
             ax.plot([-x, 0, x], [y, 0, y], color="#e3e5e8", linewidth=0.8, zorder=0)
             if eta == round(eta):
                 sign = "\u2212" if side < 0 else ""
-                ax.annotate(
-                    rf"$\eta$ = {sign}{eta:g}", (0.85 * x, 0.85 * y), ha="center", va="center", fontsize=8.5,
-                    color=MUTED, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8}, zorder=1,
-                )  # fmt: skip
+                places = [(part * x, up * part * y) for up in (1, -1) for part in (0.78, 0.62, 0.46)]
+                rays.append((rf"$\eta$ = {sign}{eta:g}", places))
+    labels = Labels(ax)
     for momentum in seen:
         assert momentum.eta is not None  # those without were left out above
         up = 1.0 if np.sin(momentum.phi) >= 0 else -1.0
@@ -198,11 +210,15 @@ def _draw_along(ax: Axes, objects: Sequence[Momentum], reach: float) -> None:
             arc = momentum.eta + np.linspace(-JET_RADIUS, JET_RADIUS, 21)
             whole = momentum.pt * np.cosh(momentum.eta)
             cone = whole * np.column_stack([np.tanh(arc), up / np.cosh(arc)])
-        _draw_object(ax, momentum, tip, cone, reach)
+        _draw_object(ax, momentum, tip, cone)
+        _name_object(labels, momentum, tip, reach)
+    for text, places in rays:
+        labels.beside(text, places, fontsize=8.5, color=MUTED, zorder=1)
+    labels.write()
 
 
-def _draw_object(ax: Axes, momentum: Momentum, tip: Floats, cone: Floats | None, reach: float) -> None:
-    """A vector from the origin, of a jet a cone, with its transverse momentum at the tip."""
+def _draw_object(ax: Axes, momentum: Momentum, tip: Floats, cone: Floats | None) -> None:
+    """A vector from the origin, of a jet a cone."""
     look = _LOOKS[momentum.kind]
     if cone is not None:
         corners = np.concatenate([[[0.0, 0.0]], cone])
@@ -217,19 +233,16 @@ def _draw_object(ax: Axes, momentum: Momentum, tip: Floats, cone: Floats | None,
     else:
         ax.plot([0, tip[0]], [0, tip[1]], color=look.color, linestyle=look.linestyle, linewidth=2.4, zorder=4)
         ax.plot(tip[0], tip[1], "o", color=look.color, markersize=5.5, zorder=4.5)
-    if momentum.pt > _LABELLED * reach:
-        scale = np.array([ax.get_xlim()[1], ax.get_ylim()[1]])
-        away = tip / scale / max(float(np.hypot(*(tip / scale))), 1e-9)
-        text = look.symbol if momentum.kind == "met" else f"{look.symbol} {momentum.pt:.0f}"
-        ax.annotate(
-            text, (tip[0], tip[1]), (9 * away[0], 9 * away[1]), textcoords="offset points", fontsize=9.5,
-            color=INK, zorder=6, ha="left" if away[0] > 0.3 else "right" if away[0] < -0.3 else "center",
-            va="bottom" if away[1] > 0.3 else "top" if away[1] < -0.3 else "center",
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.4},
-        )  # fmt: skip
 
 
-def _draw_legend(figure: Figure, display: Display) -> None:
+def _name_object(labels: Labels, momentum: Momentum, tip: Floats, reach: float) -> None:
+    """Its symbol and transverse momentum at the tip, where it is not too short to be told from others."""
+    look = _LOOKS[momentum.kind]
+    text = look.symbol if momentum.kind == "met" else f"{look.symbol} {momentum.pt:.0f}"
+    labels.vector(tip, text if momentum.pt > _LABELLED * reach else "", fontsize=9.5, color=INK, zorder=6)
+
+
+def _draw_legend(figure: Figure, display: Display, top: float) -> None:
     """Kinds of objects that are there, between the views and the shares."""
     kinds = [kind for kind in _LOOKS if any(momentum.kind == kind for momentum in display.objects)]
     handles = [
@@ -247,21 +260,30 @@ def _draw_legend(figure: Figure, display: Display) -> None:
         for kind in kinds
     ]  # fmt: skip
     figure.legend(
-        handles=handles, loc="upper left", ncols=len(handles), fontsize=10, bbox_to_anchor=(0.075, 0.315),
+        handles=handles, loc="upper left", ncols=len(handles), fontsize=10, bbox_to_anchor=(0.075, top),
         borderaxespad=0, handlelength=2.4,
     )  # fmt: skip
     note = "Numbers: transverse momentum [GeV]."
     if not display.has_jets:
         note += " Jets are not shown: the input file is not at hand."
-    figure.text(0.98, 0.018, note, fontsize=9, color=MUTED, ha="right", va="center")
+    figure.text(0.98, 0.12 / figure.get_figheight(), note, fontsize=9, color=MUTED, ha="right", va="center")
 
 
-def _draw_leading(figure: Figure, display: Display) -> None:
+def _draw_leading(figure: Figure, display: Display, height: float) -> None:
     """Shares of the leading inputs as bars, and facts about the event."""
-    figure.text(0.6, 0.225, "\n".join(display.facts), fontsize=10, va="top", linespacing=1.5)
-    if not display.inputs:  # no model has scored it
+    scored = bool(display.inputs)
+    top = (_BARS if scored else _LINE * len(display.facts)) + 0.3
+    figure.text(
+        0.6 if scored else 0.083,
+        top / height,
+        "\n".join(display.facts),
+        fontsize=10,
+        va="top",
+        linespacing=1.5,
+    )
+    if not scored:
         return
-    ax = figure.add_axes((0.3, 0.075, 0.27, 0.15))
+    ax = figure.add_axes((0.3, 0.52 / height, 0.27, 1.03 / height))
     places = np.arange(len(display.shares))
     ax.barh(places, display.shares, height=0.62, color="#7a7f87", zorder=2)
     ax.set_yticks(places, display.inputs, fontsize=9.5)

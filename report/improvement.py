@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from report.power import SCORE, SCORE_COLOR, compared, contestant_label
 from report.processes import Floats
@@ -60,9 +60,9 @@ def improvement_curves(entry: Mapping[str, Any], *, label: str, sample: Sample) 
         sample: what the figure was made from.
     """
     figure = new_figure(6.0, 5.4)
-    ax = figure.add_axes((0.13, 0.125, 0.84, 0.755))
+    ax = figure.add_axes((0.13, 0.125, 0.825, 0.755))
     score = entry["scores"][SCORE]
-    top = 1.0
+    top, first = 1.0, 1.0
     curve = score["roc"]
     lines = [("Anomaly score", SCORE, score), *_rivals(entry)]
     for place, (text, name, found) in enumerate(lines):
@@ -70,6 +70,7 @@ def improvement_curves(entry: Mapping[str, Any], *, label: str, sample: Sample) 
         eps_b = np.asarray(found["roc"]["eps_b"])
         told = eps_b[eps_b > 0] >= _least(found)
         top = max(top, float(factor[told].max(initial=1.0)))
+        first = min(first, float(eps_s[told].min(initial=1.0)))
         style: dict[str, Any] = (
             {"color": SCORE_COLOR, "linewidth": 2.4, "zorder": 5}
             if name == SCORE
@@ -107,8 +108,10 @@ def improvement_curves(entry: Mapping[str, Any], *, label: str, sample: Sample) 
     ax.axhline(1.0, color=INK, linestyle=":", linewidth=1.0, zorder=1)
     rows = len(lines) + bool(seeds)
     free = 1 - (rows * 15.5 + 26) / (5.4 * 72 * 0.755)
-    ax.set(xlim=(0, 1), ylim=(0, 1.06 * top / free))
-    ax.xaxis.set_minor_locator(FixedLocator(list(np.linspace(0, 1, 21))))
+    left = _left(first)
+    ax.set(xlim=(left, 1), ylim=(0, 1.06 * top / free))
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_minor_locator(NullLocator() if left else FixedLocator(list(np.linspace(0, 1, 21))))
     ax.set_xlabel(r"Signal efficiency $\varepsilon_{S}$")
     ax.set_ylabel(r"Significance improvement $\varepsilon_{S}\,/\,\sqrt{\varepsilon_{B}}$", y=0.9, ha="right")
     ax.legend(
@@ -117,6 +120,11 @@ def improvement_curves(entry: Mapping[str, Any], *, label: str, sample: Sample) 
     )  # fmt: skip
     stamp(ax, sample, subtitle="background: held-out events")
     return figure
+
+
+def _left(first: float) -> float:
+    """Where the axis starts: at zero, or a little below what is told where that is a small part of the whole."""
+    return first - 0.4 * (1 - first) if 0.6 < first < 1 else 0.0
 
 
 def _largest(entry: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ import base64
 import gc
 import json
 import multiprocessing
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -17,12 +16,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from report.canvases import draw_once
+from report.vectors import as_data_uri, compact
 
 __all__ = ["Drawing", "Picture", "drawing_processes", "render", "save"]
-
-# Two decimals of a point are far below what an eye or a printer resolves; the page becomes half as large.
-_LONG_NUMBER = re.compile(r"(-?\d+\.\d{2})\d+")
-_COORDINATES = re.compile(r'\b(d|x|y|points)="[^"]*"', re.DOTALL)
 
 _PREVIEW_DPI = 90
 
@@ -59,7 +55,7 @@ class Picture:
         name: stem of its files.
         title: caption on the page, HTML.
         alt: what it shows, for those who cannot see it.
-        image: data URI of the vector form, or of the PNG of a preview.
+        image: data URI of the vector form, or of the PNG of a preview; it has no double quote and no ampersand.
         links: format and path relative to the page ("PDF", "figures/2L_score.pdf").
         wide: it holds panels beside each other, too small to be read in a narrow column.
     """
@@ -70,15 +66,6 @@ class Picture:
     image: str
     links: tuple[tuple[str, str], ...]
     wide: bool = False
-
-
-def _compact(svg: str) -> str:
-    """Drop what a browser does not need: prologue, metadata, superfluous digits, line breaks."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = _COORDINATES.sub(lambda found: _LONG_NUMBER.sub(r"\1", " ".join(found[0].split())), svg)
-    return re.sub(r">\s+<", "><", svg)
 
 
 def save(drawing: Drawing, *, folder: Path, dpi: int = 160) -> Picture:
@@ -98,20 +85,19 @@ def save(drawing: Drawing, *, folder: Path, dpi: int = 160) -> Picture:
         figure.savefig(
             png, dpi=min(dpi, _PREVIEW_DPI), metadata={"Software": None}, pil_kwargs={"compress_level": 9}
         )
-        kind, content = "png", png.read_bytes()
+        image = f"data:image/png;base64,{base64.b64encode(png.read_bytes()).decode('ascii')}"
     else:
         files = draw_once(figure, dpi=dpi)
-        svg = _compact(files.svg)
+        svg = compact(files.svg)
         png.write_bytes(files.png)
         (folder / f"{drawing.name}.pdf").write_bytes(files.pdf)
         (folder / f"{drawing.name}.svg").write_text(svg, encoding="utf-8")
-        kind, content = "svg+xml", svg.encode()
-    encoded = base64.b64encode(content).decode("ascii")
+        image = as_data_uri(svg)
     return Picture(
         name=drawing.name,
         title=drawing.title,
         alt=drawing.alt,
-        image=f"data:image/{kind};base64,{encoded}",
+        image=image,
         links=tuple((form, f"{folder.name}/{drawing.name}.{form.lower()}") for form in formats),
         wide=bool(figure.get_figwidth() > _WIDE),
     )

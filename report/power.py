@@ -350,11 +350,11 @@ def auc_overview(
                 if value is not None:
                     _draw_point(panel, row, value, error, name=name, best=best)
     first, second = axes
-    first.set(yticks=range(len(order)), ylim=(-0.6, len(order) - 0.4))
+    first.set(yticks=range(len(order)), ylim=(-0.6, len(order) - 0.25))
     names = first.set_yticklabels([labels[key] for key in order])
     left = left_of_labels(figure, names)
     figure.subplots_adjust(
-        left=left, right=0.975, bottom=0.62 / height, top=1 - (1.0 + above) / height, wspace=0.07
+        left=left, right=0.975, bottom=0.62 / height, top=1 - (1.0 + above) / height, wspace=0.1
     )
     first.axvline(0.5, color=MUTED, linestyle=":", linewidth=1.0, zorder=1)
     first.set_xlabel("AUC")
@@ -420,6 +420,8 @@ def stamp_high(figure: Figure, sample: Sample, height: float, *, left: float) ->
     stamp(frame, sample, subtitle="background: held-out events")
 
 
+_AT_THE_FRAME = 0.93  # from here on a name would run over the frame at 1
+
 _MARKS: dict[str, dict[str, Any]] = {
     "baseline": {"color": INK, "marker": "x", "linestyle": "none", "markersize": 6.5, "markeredgewidth": 1.5},
     "ceiling": {
@@ -447,8 +449,10 @@ def _draw_point(
             value, row, xerr=error or 0.0, fmt="D", color=RIVAL_COLOR, markersize=6, fillstyle="none",
             elinewidth=1.2, zorder=4,
         )  # fmt: skip
+        inwards = value > _AT_THE_FRAME
         panel.annotate(
-            variable_label(name), (value, row), (0, 7), textcoords="offset points", ha="center", va="bottom",
+            variable_label(name), (value, row), (3 if inwards else 0, 7), textcoords="offset points",
+            ha="right" if inwards else "center", va="bottom",
             fontsize=9, color=RIVAL_COLOR, zorder=6,
         )  # fmt: skip
     elif name in _MARKS:

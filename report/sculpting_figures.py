@@ -135,7 +135,7 @@ def draw_mass_shapes(
     first.set(yscale="log", ylim=(low, high * (high / low) ** 0.62))
     first.set_ylabel("Fraction of events / GeV")
     below.set(yscale="log", ylim=(1 / _RATIO_SPAN, _RATIO_SPAN))
-    below.set_ylabel("to no cut")
+    below.set_ylabel("Ratio to no cut", loc="center", fontsize=10.5)
     below.yaxis.set_major_locator(LogLocator(numticks=5))
     for axis in (first.yaxis, below.yaxis):
         axis.set_minor_formatter(NullFormatter())

@@ -29,3 +29,12 @@ for (const button of document.querySelectorAll("button.zoom")) {
   });
 }
 viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
+// A table that goes on to the right fades out there.
+const regions = [...document.querySelectorAll("main .scroll")];
+const fade = (region) => region.classList.toggle(
+  "more", region.scrollWidth - region.clientWidth - region.scrollLeft > 2);
+const watch = new ResizeObserver((entries) => entries.forEach((entry) => fade(entry.target)));
+for (const region of regions) {
+  region.addEventListener("scroll", () => fade(region), { passive: true });
+  watch.observe(region);
+}

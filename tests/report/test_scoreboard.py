@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from report.gallery import Region
 from report.improvement import improvement_curves
@@ -144,3 +145,34 @@ def test_curves_have_bands_and_end_where_events_do(compared: dict[str, Any], dem
     assert "Saw the signal" in [text.get_text() for text in overview.legends[0].get_texts()]
     for drawn in (figure, curve, overview):
         drawn.savefig(BytesIO(), format="png")
+
+
+@pytest.mark.parametrize(("power", "left"), [(0.15, 0.0), (0.0005, 1 - 1.4 * (1 - 0.005**0.0005))])
+def test_the_axis_starts_near_what_is_told_where_that_is_little(
+    compared: dict[str, Any], demo: Sample, power: float, left: float
+) -> None:
+    signal = compared["signals"][next(iter(compared["signals"]))]
+    only = {"scores": {"score": entry("model", power)}}
+    ax = improvement_curves(signal | only | {"ceiling": None}, label="signal", sample=demo).axes[0]
+    told = np.asarray(ax.lines[0].get_xdata())
+    assert ax.get_xlim()[0] == pytest.approx(left, abs=1e-4)
+    assert ax.get_xlim()[0] < told.min()
+
+
+def test_names_of_variables_stay_inside_the_frame_of_the_overview(
+    compared: dict[str, Any], demo: Sample
+) -> None:
+    signals = {
+        key: signal
+        | {"scores": {"score": entry("model", 0.01), "met_et": entry("variable", 1e-6)}, "ceiling": None}
+        for key, signal in compared["signals"].items()
+    }
+    figure = auc_overview(signals, labels={key: key for key in signals}, sample=demo)
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    for panel in figure.axes[:2]:
+        frame = panel.get_window_extent(renderer)
+        assert panel.texts
+        for text in panel.texts:
+            box = text.get_window_extent(renderer)
+            assert box.x1 < frame.x1
+            assert box.y1 < frame.y1
