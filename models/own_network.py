@@ -5,6 +5,8 @@ Its bundle is loaded without that function, so it is made of Keras' own layers.
 Importing this module imports Keras; `models.backend.start` comes first.
 """
 
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from fileset.exceptions import InputError
 from models.forward import Passed, Stack
-from processors.own_functions import own_function
+from processors.own_functions import OWN_ERRORS, own_function
 
 __all__ = ["OWN_NETWORK", "OwnStack", "own_network"]
 
@@ -31,8 +33,12 @@ def own_network(builder: str, n_inputs: int) -> keras.Model:
     Raises:
         InputError: it cannot be imported, or makes something else, or uses a layer with code of its own.
     """
-    made = own_function(builder)(n_inputs)
-    shapes = [tuple(t.shape) for t in (*made.inputs, *made.outputs)] if isinstance(made, keras.Model) else []
+    try:
+        made = own_function(builder)(n_inputs)
+    except OWN_ERRORS as error:
+        msg = f"{builder}({n_inputs}) fails ({type(error).__name__}: {error}): mend it"
+        raise InputError(msg) from error
+    shapes = [tuple(t.shape) for t in (*_ends(made, "inputs"), *_ends(made, "outputs"))]
     if shapes != [(None, n_inputs)] * 2:
         msg = f"{builder}({n_inputs}) must give a Keras model from {n_inputs} inputs to as many outputs"
         raise InputError(msg)
@@ -41,7 +47,45 @@ def own_network(builder: str, n_inputs: int) -> keras.Model:
         if foreign or isinstance(layer, keras.layers.Lambda):
             msg = f"{builder} uses the layer {type(layer).__name__}, and a bundle holds layers of Keras alone, no code"
             raise InputError(msg)
-    return keras.Model(made.inputs[0], made.outputs[0], name=OWN_NETWORK)
+    network = keras.Model(made.inputs[0], made.outputs[0], name=OWN_NETWORK)
+    foreign_part = next(_foreign(_written(network, builder)), None)
+    if foreign_part is not None:
+        msg = f"{builder} uses {foreign_part}, and a bundle holds what Keras has itself, no code"
+        raise InputError(msg)
+    return network
+
+
+def _ends(made: Any, which: str) -> list[Any]:
+    """Inputs or outputs of a model; a class of one's own has none until it is called."""
+    return list(getattr(made, which, None) or ()) if isinstance(made, keras.Model) else []
+
+
+def _written(network: keras.Model, builder: str) -> Any:
+    """The network as its file describes it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of lambdas, which are refused
+            return keras.saving.serialize_keras_object(network)
+    except (NotImplementedError, OSError, TypeError, ValueError) as error:
+        msg = f"{builder} uses what cannot be written to a bundle ({error}): take what Keras has itself"
+        raise InputError(msg) from error
+
+
+def _foreign(written: Any) -> Iterator[str]:
+    """Functions and classes in such a description that are none of Keras: activations, initialisers, penalties."""
+    if isinstance(written, dict):
+        kind = written.get("class_name")
+        if kind == "function":
+            yield f"the function {written.get('config')}"
+        elif kind == "__lambda__" or written.keys() == {"value"}:  # its code, and nothing of what it is
+            yield "a function of its own"
+        elif kind is not None and not str(written.get("module") or "keras").startswith(("keras", "builtins")):
+            yield f"the class {kind}"
+        written = written.values()
+    elif not isinstance(written, list | tuple):
+        return
+    for part in written:
+        yield from _foreign(part)
 
 
 @dataclass(frozen=True)

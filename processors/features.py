@@ -13,7 +13,7 @@ from fileset.exceptions import InputError
 from processors.constants import B_TAG_WORKING_POINTS
 from processors.kinematics import cos_theta_star, invariant_mass, stransverse_mass
 from processors.objects import SelectedEvents
-from processors.own_functions import own_function
+from processors.own_functions import OWN_ERRORS, own_function
 from processors.settings import ColumnSettings, RegionSettings
 
 __all__ = [
@@ -182,7 +182,12 @@ def feature_table(
 
 
 def _own_column(events: SelectedEvents, function: str) -> NDArray[np.generic]:
-    values = np.asarray(own_function(function)(events))
+    made = own_function(function)
+    try:
+        values = np.asarray(made(events))
+    except OWN_ERRORS as error:
+        message = f"{function} fails ({type(error).__name__}: {error}): mend it"
+        raise InputError(message) from error
     if values.shape != (len(events),) or values.dtype.kind not in "biuf":
         message = (
             f"{function} gives {values.dtype} of shape {values.shape} for {len(events)} events: it must give one "

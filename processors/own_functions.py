@@ -15,13 +15,25 @@ from typing import Any
 from fileset.exceptions import InputError
 from processors.files import checksum, fingerprint
 
-__all__ = ["SUFFIXES", "digest_of", "look_beside", "modules_to_send", "own_function", "sources"]
+__all__ = ["OWN_ERRORS", "SUFFIXES", "digest_of", "look_beside", "modules_to_send", "own_function", "sources"]
 
 # Files of a package that count, and are sent to workers: Python, catalogues, tables and templates.
 SUFFIXES = (".py", ".yaml", ".csv", ".json", ".j2")
 
-# What the import of a module that somebody has just written raises.
-_BROKEN = (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError, OSError, RuntimeError)
+# What a module that somebody has just written raises.
+OWN_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 
 
 def look_beside(configuration: Path) -> None:
@@ -40,7 +52,7 @@ def own_function(name: str) -> Callable[..., Any]:
     module, _, function = name.partition(":")
     try:
         found: Callable[..., Any] | None = getattr(importlib.import_module(module), function, None)
-    except _BROKEN as error:
+    except OWN_ERRORS as error:
         message = (
             f"{name} cannot be imported ({type(error).__name__}: {error}): put {module.partition('.')[0]}.py beside "
             "the configuration file, or install what it is in"

@@ -25,6 +25,12 @@ def normalised(n):
     return keras.Model(inputs, keras.layers.Dense(n)(keras.layers.Dropout(0.5)(hidden)))
 
 
+def of_operations(n):
+    inputs = keras.Input((n,))
+    hidden = keras.layers.Dense(3, activation=keras.activations.gelu, kernel_regularizer=keras.regularizers.L2(1e-3))
+    return keras.Model(inputs, keras.layers.Dense(n)(hidden(inputs)) + 0.5 * keras.ops.tanh(inputs))
+
+
 def in_a_row(n):
     return keras.Sequential([keras.Input((n,)), keras.layers.Dense(2), keras.layers.Dense(n)])
 
@@ -39,6 +45,52 @@ def no_model(n):
 
 def with_code(n):
     return keras.Sequential([keras.Input((n,)), keras.layers.Lambda(lambda x: x)])
+
+
+def doubled(x):
+    return 2 * x
+
+
+def with_its_activation(n):
+    return keras.Sequential([keras.Input((n,)), keras.layers.Dense(n, activation=doubled)])
+
+
+def with_a_lambda(n):
+    return keras.Sequential([keras.Input((n,)), keras.layers.Dense(n, activation=lambda x: x)])
+
+
+class Penalty(keras.regularizers.Regularizer):
+    def __call__(self, x):
+        return 0.0
+
+    def get_config(self):
+        return {}
+
+
+class Unwritten(keras.regularizers.Regularizer):
+    def __call__(self, x):
+        return 0.0
+
+
+def with_its_penalty(n):
+    return keras.Sequential([keras.Input((n,)), keras.layers.Dense(n, kernel_regularizer=Penalty())])
+
+
+def with_what_is_not_written(n):
+    return keras.Sequential([keras.Input((n,)), keras.layers.Dense(n, kernel_regularizer=Unwritten())])
+
+
+class Subclass(keras.Model):
+    def call(self, x):
+        return x
+
+
+def never_called(n):
+    return Subclass()
+
+
+def broken(n):
+    return {}[n]
 
 
 class Mine(keras.layers.Layer):
@@ -60,7 +112,7 @@ def builders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sys.modules.pop("mine_builders", None)
 
 
-@pytest.mark.parametrize("name", ["normalised", "in_a_row"])
+@pytest.mark.parametrize("name", ["normalised", "in_a_row", "of_operations"])
 def test_scores_are_the_errors_that_keras_gives_and_survive_a_file(name: str, tmp_path: Path) -> None:
     settings = TrainingSettings(builder=f"mine_builders:{name}")
     network = build(settings, 5, seed=3)
@@ -81,6 +133,12 @@ def test_scores_are_the_errors_that_keras_gives_and_survive_a_file(name: str, tm
         ("no_model", r"no_model\(5\) must give a Keras model"),
         ("with_code", "with_code uses the layer Lambda"),
         ("with_a_layer_of_its_own", "uses the layer Mine, and a bundle holds layers of Keras alone"),
+        ("with_its_activation", "with_its_activation uses the function doubled"),
+        ("with_a_lambda", "with_a_lambda uses a function of its own"),
+        ("with_its_penalty", "with_its_penalty uses the class Penalty"),
+        ("with_what_is_not_written", "uses what cannot be written to a bundle"),
+        ("never_called", r"never_called\(5\) must give a Keras model"),
+        ("broken", r"broken\(5\) fails .KeyError: 5"),
         ("nowhere", "the module mine_builders has none of this name"),
     ],
 )

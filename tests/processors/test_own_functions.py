@@ -55,6 +55,8 @@ def test_a_module_beside_the_configuration_does_not_hide_another(beside: Path) -
         ("mine_b:f", None, "mine_b:f cannot be imported .*put mine_b.py beside the configuration file"),
         ("mine_c:f", "def f(:", "mine_c:f cannot be imported .SyntaxError"),
         ("mine_d:f", "import mine_is_nowhere", "No module named 'mine_is_nowhere'"),
+        ("mine_k:f", "{}['x']", "mine_k:f cannot be imported .KeyError"),
+        ("mine_l:f", "1 / 0", "mine_l:f cannot be imported .ZeroDivisionError"),
         ("mine_e:f", "g = 1", "the module mine_e has none of this name"),
         ("mine_f:f", "f = 1", "mine_f:f is no function"),
     ],
@@ -118,6 +120,12 @@ def test_a_column_of_the_wrong_length_is_told(beside: Path) -> None:
     (beside / "mine_j.py").write_text("def f(events): return [1.0]", encoding="utf-8")
     with pytest.raises(InputError, match=r"mine_j:f gives float64 of shape \(1,\) for 3 events"):
         _own_column(np.zeros(3), "mine_j:f")  # type: ignore[arg-type]
+
+
+def test_a_column_that_fails_is_told_by_its_function(beside: Path) -> None:
+    (beside / "mine_m.py").write_text("def f(events): return {}['x']", encoding="utf-8")
+    with pytest.raises(InputError, match=r"mine_m:f fails \(KeyError: 'x'\)"):
+        _own_column(np.zeros(3), "mine_m:f")  # type: ignore[arg-type]
 
 
 def test_a_region_without_columns_has_the_sets_and_the_recipe_that_it_always_had() -> None:
