@@ -103,7 +103,7 @@ def run_chunks(
         that were not.
     """
     options: dict[str, Any] = {"schema": schema, "format": file_format, "savemetrics": True}
-    how = {"uproot_options": source_options(timeout)} if file_format == "root" else {}
+    how = {"uproot_options": source_options(timeout, keep=True)} if file_format == "root" else {}
     executor = executor.copy(keep=is_done is None)
     output: dict[str, Any] | None = None
     tries: Counter[WorkItem] = Counter()

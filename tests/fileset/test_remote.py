@@ -4,9 +4,14 @@ The servers are real ones on this machine: Debian's XRootD server, and a web ser
 """
 
 import json
+import os
+import pickle
 import re
+import threading
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 import uproot
 import yaml
@@ -275,3 +280,78 @@ def test_files_by_xrootd_need_the_extra(monkeypatch):
     fileset = resolve(FilesetSettings(fileset="atlas-2020", dsids=(364100,)), ["2L"])
     with pytest.raises(InputError, match=r"install the extra \[xrootd\]"):
         check(fileset)
+
+
+# --- a file of this machine that is read chunk by chunk ----------------------------------------------------------
+
+
+def kept():
+    """The options as a worker gets them with each chunk."""
+    return pickle.loads(pickle.dumps(source_options(TIMEOUT, keep=True)))
+
+
+def written(path, values):
+    with uproot.recreate(path) as file:
+        file.mktree("mini", {"x": np.float32})
+        file["mini"].extend({"x": np.asarray(values, np.float32)})
+    return str(path)
+
+
+def test_the_tree_is_kept_for_the_next_chunk_without_a_handle(tmp_path):
+    path = written(tmp_path / "one.root", [1, 2, 3])
+    with uproot.open(path, **kept()) as file:
+        tree = file["mini"]
+        assert tree["x"].array(library="np").tolist() == [1, 2, 3]
+        requested = file.file.source.num_requested_bytes
+    with pytest.raises(OSError, match="closed"):
+        tree["x"].array(entry_stop=2)
+    with uproot.open(path, **kept()) as file:
+        assert file["mini"] is tree
+        assert tree["x"].array(entry_start=1, library="np").tolist() == [2, 3]
+        assert file.file.source.num_requested_bytes < requested  # those of this chunk
+    with uproot.open(path, **source_options(TIMEOUT)) as file:
+        assert file["mini"] is not tree
+
+
+def test_a_file_that_was_replaced_is_read_anew(tmp_path):
+    path, other = written(tmp_path / "one.root", [1, 2, 3]), written(tmp_path / "other.root", [4, 5, 6])
+    with uproot.open(path, **kept()) as file:
+        assert file["mini"]["x"].array(library="np").tolist() == [1, 2, 3]
+    Path(other).replace(path)
+    with uproot.open(path, **kept()) as file:
+        assert file["mini"]["x"].array(library="np").tolist() == [4, 5, 6]
+    os.truncate(path, 200)
+    with (
+        pytest.raises((OSError, ValueError, uproot.DeserializationError)),
+        uproot.open(path, **kept()) as file,
+    ):
+        file["mini"]["x"].array()
+
+
+def test_another_file_takes_the_place_of_the_first(tmp_path):
+    one, two = written(tmp_path / "one.root", [1, 2, 3]), written(tmp_path / "two.root", [4, 5, 6])
+    trees = []
+    for path in (one, two, one):
+        with uproot.open(path, **kept()) as file:
+            trees.append(file["mini"])
+            assert trees[-1]["x"].array(library="np").tolist() == ([1, 2, 3] if path == one else [4, 5, 6])
+    assert trees[0] is not trees[2]
+
+
+def test_files_that_are_open_at_once_do_not_disturb_each_other(tmp_path):
+    path = written(tmp_path / "one.root", [1, 2, 3])
+    with uproot.open(path, **kept()) as outer:
+        tree = outer["mini"]
+        trees = []
+
+        def of_a_thread():
+            with uproot.open(path, **kept()) as file:
+                trees.append(file["mini"])
+
+        thread = threading.Thread(target=of_a_thread)
+        thread.start()
+        thread.join()
+        with uproot.open(path, **kept()) as inner:
+            trees.append(inner["mini"])
+        assert tree["x"].array(library="np").tolist() == [1, 2, 3]
+    assert all(other is not tree for other in trees)

@@ -225,7 +225,7 @@ def test_the_cause_is_the_innermost_reason_in_one_line() -> None:
 def test_whatever_a_chunk_raises_is_named_as_the_cause_of_what_is_missing(
     sample: Any, select: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def mistaken(_: Any) -> None:
+    def mistaken(*_: Any) -> None:
         message = "a mistake of ours"
         raise ValueError(message)
 
