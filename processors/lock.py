@@ -222,6 +222,11 @@ def _take_away(lock: Path, holder: _Holder) -> None:
     except FileNotFoundError:
         return
     if _read(aside) != holder:
-        with suppress(OSError):
+        try:
             lock.hardlink_to(aside)
+        except FileExistsError:
+            pass
+        except OSError:  # this file system has no hard links
+            with suppress(OSError):
+                _made_exclusively(lock, aside.read_text(encoding="utf-8"))
     aside.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fileset.exceptions import FailureError, InputError
-from processors.lock import LOCK, held
+from processors.lock import LOCK, _read, _take_away, held
 
 pytestmark = pytest.mark.neutral
 
@@ -112,6 +112,23 @@ def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: p
         held(tmp_path, command=["second"]),
     ):
         pass
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_lock_that_was_taken_in_between_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_links: bool
+) -> None:
+    if not has_links:
+        monkeypatch.setattr(Path, "hardlink_to", _no_hard_links)
+    _left_behind(tmp_path, pid=_dead_process())
+    dead = _read(tmp_path / LOCK)
+    assert dead is not None
+    (tmp_path / LOCK).unlink()
+    with held(tmp_path, command=["of the quicker one"]):
+        _take_away(tmp_path / LOCK, dead)  # by one that saw the dead lock before
+        with pytest.raises(InputError, match="of the quicker one"), held(tmp_path, command=["late"]):
+            pass
+        assert [path.name for path in tmp_path.iterdir()] == [LOCK]
 
 
 def _all_at_once(number: int, work: Callable[[], None]) -> None:

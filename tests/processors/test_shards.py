@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -41,6 +43,17 @@ def test_a_shard_gives_back_its_columns_and_says_what_it_holds(tmp_path: Path) -
 def test_the_same_events_give_the_same_bytes(tmp_path: Path) -> None:
     one, other = (write_shard(tmp_path / f"{i}.parquet", columns(100)) for i in range(2))
     assert one == other
+
+
+def test_shards_of_before_columns_had_no_nulls_are_read_beside_new_ones(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.parquet", tmp_path / "new.parquet"
+    pq.write_table(pa.table(columns(10)), old)
+    write_shard(new, columns(10))
+    assert [pq.read_schema(path).field("mll").nullable for path in (old, new)] == [True, False]
+    for paths in ([old, new], [new, old]):
+        both = pd.read_parquet(paths)
+        assert both["eventNumber"].tolist() == 2 * columns(10)["eventNumber"].tolist()
+        np.testing.assert_array_equal(both["mll"], np.tile(columns(10)["mll"], 2))
 
 
 def test_empty_cells_cost_nothing(tmp_path: Path) -> None:
