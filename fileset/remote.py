@@ -36,16 +36,17 @@ _CLOSING = 2
 _OBJECTS, _ARRAYS = 100, "100 MB"
 
 
-def source_options(timeout: int, *, keep: bool = False) -> dict[str, Any]:
+def source_options(timeout: int, *, keep: bool = False, in_graph: bool = False) -> dict[str, Any]:
     """Options of `uproot.open` for files of any protocol.
 
     Args:
         timeout: time that the answer to one request is waited for [s].
+        in_graph: a graph of tasks holds the files, and nobody closes them: they are closed when it is gone.
         keep: each thread keeps the tree of the last local file it opened, without a handle, as long as the file stays
             as it is. What is opened must be closed before the thread opens the same file again.
     """
     if not keep:
-        return {"handler": _AnySource, "timeout": timeout}
+        return {"handler": _AnySourceInGraph if in_graph else _AnySource, "timeout": timeout}
     caches = {"object_cache": _KeptMapping("objects"), "array_cache": _KeptMapping("arrays")}
     return {"handler": _AnySourceKept, "timeout": timeout, **caches}
 
@@ -59,6 +60,15 @@ class _AnySource(Source):
         if "://" in file_path:
             return _WebSource(file_path, **options)
         return _LocalSource(file_path)
+
+
+class _AnySourceInGraph(_AnySource):
+    """The same, with local files that close themselves."""
+
+    def __new__(cls, file_path: str, **options: Any) -> Any:
+        if "://" in file_path:
+            return super().__new__(cls, file_path, **options)
+        return FSSpecSource(file_path, **options)
 
 
 class _AnySourceKept(_AnySource):

@@ -119,7 +119,7 @@ def chunk_graph(
         (the chunk), `metrics` and `out` (what the processor gives), or to nothing where that failed; and
         dataset -> uproot's report on reading.
     """
-    options = source_options(timeout)
+    options = source_options(timeout, in_graph=True)
     with warnings.catch_warnings():
         # What cannot be opened is left out here, and named by `run_chunks`.
         warnings.filterwarnings("ignore", "There was no populated list of files")

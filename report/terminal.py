@@ -195,8 +195,8 @@ def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]],
         min(width, _NARROWEST_TEXT) if column < texts else width for column, width in enumerate(widths)
     ]
     shown = len(header)
-    # Each column has a space on either side.
-    while shown > max(texts, 2) and sum(narrowest[:shown]) + 2 * shown > console.width:
+    # Two spaces at either end, and three between columns.
+    while shown > max(texts, 2) and sum(narrowest[:shown]) + 3 * shown + 1 > console.width:
         shown -= 1
     table = Table(box=box.SIMPLE)
     for column, name in enumerate(header[:shown]):

@@ -1,9 +1,10 @@
 """What tests of several rooms share: where the real files are, and the command line as a user runs it."""
 
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,6 +49,21 @@ def command_line(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         )
 
     return call
+
+
+@pytest.fixture
+def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Handlers and levels are put back, and the process looks as if none had been set up."""
+    root = logging.getLogger()
+    names = ("fileset", "processors", "models", "report", "matplotlib")
+    levels = {name: logging.getLogger(name).level for name in ("", *names)}
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr("sys.excepthook", sys.excepthook)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    yield
+    logging.captureWarnings(capture=False)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture(scope="session")

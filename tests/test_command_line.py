@@ -181,6 +181,10 @@ def test_the_readmes_region_of_ones_own_selects_events(run_analysis: Any, tmp_pa
     (example,) = re.findall(r"```yaml\n(.*?)```", readme, flags=re.DOTALL)
     configuration = tmp_path / "mine.yaml"
     configuration.write_text(example, encoding="utf-8")
+    configuration.with_name("my_columns.py").write_text(
+        "def transverse_mass(events):\n    return events.lepton['pt'][:, 0] + events.met_pt\n",
+        encoding="utf-8",
+    )
     done = run_analysis(
         "select", "--config", configuration, "--region", "three-leptons-no-b", "--group", "diboson",
         "--chunksize", 1000, "--output", tmp_path / "out",

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +23,6 @@ pytestmark = pytest.mark.neutral
 
 REPOSITORY = Path(__file__).parents[1]
 LOGGER = logging.getLogger("processors.anything")
-
-
-@pytest.fixture
-def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Handlers and levels are put back, and the process looks as if none had been set up."""
-    root = logging.getLogger()
-    names = ("fileset", "processors", "models", "report", "matplotlib")
-    levels = {name: logging.getLogger(name).level for name in ("", *names)}
-    monkeypatch.setattr(root, "handlers", [])
-    monkeypatch.setattr("sys.excepthook", sys.excepthook)
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    yield
-    logging.captureWarnings(capture=False)
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture

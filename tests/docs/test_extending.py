@@ -53,7 +53,7 @@ def blocks_of(section: str) -> list[Block]:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logging_as_before: None) -> Iterator[Path]:
     """A directory that looks like the repository with a smaller demo; what is imported from it is forgotten."""
     demo = tmp_path / "fileset" / "demo"
     for file in (*FILES, "catalog.yaml"):

@@ -20,7 +20,9 @@ def test_blocks_may_overlap_and_the_last_one_puts_the_threads_back():
     def held(_):
         with single_matrix_threads():
             both_in.wait(timeout=60)
-            return _threads()
+            threads = _threads()
+            both_in.wait(timeout=60)
+            return threads
 
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(held, range(2)))

@@ -210,7 +210,7 @@ def test_what_the_processor_raises_is_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def mistaken(_: Any) -> None:
+    def mistaken(*_: Any) -> None:
         message = "a mistake of ours"
         raise ValueError(message)
 
