@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import OpenBLASController, ThreadpoolController
 
 __all__ = ["cores", "single_matrix_threads", "threads_asked"]
 
@@ -27,7 +27,11 @@ def threads_asked() -> int | None:
 
 
 class _Limit:
-    """How many ask for matrix products of one thread; the last one puts back what the first one found."""
+    """How many ask for matrix products of one thread; the last one puts back what the first one found.
+
+    threadpoolctl lets one thread alone change OpenBLAS and passes silently over what others ask for. Here first and
+    last may be any two threads, and the lock sees to it that they do not get in each other's way.
+    """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -37,6 +41,7 @@ class _Limit:
     def enter(self) -> None:
         with self.lock:
             if not self.holders:
+                OpenBLASController.clear_controlling_thread(force=True)
                 self.limit = _libraries().limit(limits=1)
             self.holders += 1
 
@@ -44,7 +49,9 @@ class _Limit:
         with self.lock:
             self.holders -= 1
             if not self.holders:
+                OpenBLASController.clear_controlling_thread(force=True)
                 self.limit.restore_original_limits()
+                OpenBLASController.clear_controlling_thread(force=True)
 
 
 _LIMIT = _Limit()

@@ -26,7 +26,22 @@ def test_blocks_may_overlap_and_the_last_one_puts_the_threads_back():
 
     with ThreadPoolExecutor(2) as pool:
         found = list(pool.map(held, range(2)))
-    assert all(1 in threads for threads in found)
+    assert all(1 in threads for threads in found), (before, found)
+    assert _threads() == before
+
+
+def test_any_thread_may_be_the_first_and_another_the_next():
+    before = _threads()
+
+    def alone(_):
+        with single_matrix_threads():
+            return _threads()
+
+    found = [alone(0)]
+    with ThreadPoolExecutor(1) as pool:
+        found += pool.map(alone, range(1))
+    found.append(alone(0))
+    assert all(1 in threads for threads in found), found
     assert _threads() == before
 
 
