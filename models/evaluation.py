@@ -112,10 +112,7 @@ def evaluate(
     variables = [contestant.name for contestant in contestants if contestant.role == "variable"]
     entries: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
     for (kind, name), target in targets.items():
-        best = best_variables(target.entries, variables)
-        for score, entry in target.entries.items():
-            entry["against_best"] = against_best(score, best, target.entries, target.powers, target.spreads)
-        entries[kind][name] = target.facts | target.events.summary() | {"scores": target.entries, BEST: best}
+        entries[kind][name] = _beside_the_best(target, variables)
     if settings.ceiling:
         found = ceilings(
             Path(scores), shards, (card or {}).get("features", []), held_out, seen, (backgrounds, replicas),
@@ -144,6 +141,14 @@ def evaluate(
             },
         ),
     }
+
+
+def _beside_the_best(target: _Target, variables: Sequence[str]) -> dict[str, Any]:
+    """A target's entry, with every score beside the best single variable."""
+    best = best_variables(target.entries, variables)
+    for score, entry in target.entries.items():
+        entry["against_best"] = against_best(score, best, target.entries, target.powers, target.spreads)
+    return target.facts | target.events.summary() | {"scores": target.entries, BEST: best}
 
 
 def _chosen(datasets: dict[str, Any], signals: list[str] | None) -> list[str]:
