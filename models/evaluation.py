@@ -81,12 +81,10 @@ def evaluate(
         - `best_variable` for each measure, with knowledge of the signal;
         - `ceiling`, of signals and if wanted: trees that saw this signal.
 
-        `summary` has the means over all signals. A value that fewer than ten effective events support is null, marked
-        "unsupported" and says why.
+        `summary` has means over all signals. What fewer than ten effective events support is null and says why.
 
     Raises:
-        InputError: a manifest is missing or foreign, or holds no test background or not the signals that were asked
-            for.
+        InputError: a manifest is missing or foreign, or holds no test background or not the signals asked for.
         FailureError: a shard of scores is missing or differs from the manifest, or other scores are of other events.
     """
     settings = settings or EvaluationSettings()
