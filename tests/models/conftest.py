@@ -175,6 +175,23 @@ def features() -> list[str]:
 
 
 @pytest.fixture(scope="session")
+def top_pairs() -> Any:
+    """Records of 2lep events of the demo: top-quark pairs with two good leptons."""
+    from coffea.nanoevents import NanoEventsFactory  # noqa: PLC0415 - only where it is asked for
+
+    from models.perturbations import event_features  # noqa: PLC0415
+    from processors.schema import OpenDataSchema, event_record  # noqa: PLC0415
+    from processors.settings import REGIONS, RMMSettings  # noqa: PLC0415
+
+    file = Path(__file__).parents[2] / "fileset" / "demo" / "2lep" / "MC" / "mc_410000.ttbar_lep.2lep.root"
+    events = NanoEventsFactory.from_root(
+        {str(file): "mini"}, schemaclass=OpenDataSchema, entry_stop=1500
+    ).events()
+    record = event_record(events)
+    return record[event_features(record, ["mll"], region=REGIONS["2L"], rmm=RMMSettings())[1]]
+
+
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, samples: dict[str, tuple[str, str, Events]]) -> Path:
     """A bundle of the default model; tests that change it work on a copy."""
     output = tmp_path_factory.mktemp("output")

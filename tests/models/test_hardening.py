@@ -1,31 +1,21 @@
 """Events made hard in one way are so in this way alone, and keep their leptons."""
 
-from pathlib import Path
-
 import awkward as ak
 import numpy as np
 import pytest
-from coffea.nanoevents import NanoEventsFactory
 
 from models.hardening import STRENGTHS, harder
 from models.perturbations import event_features
-from processors.schema import OpenDataSchema, event_record
 from processors.settings import REGIONS, RMMSettings
 
-DEMO = Path(__file__).parents[2] / "fileset" / "demo" / "2lep" / "MC" / "mc_410000.ttbar_lep.2lep.root"
 REGION = REGIONS["2L"]
 LEPTONS, JETS, MET = ["lep1_pt", "lep2_pt", "lep2_eta", "mll"], ["ht", "njet20"], ["met_et", "met_phi"]
 COLUMNS = [*LEPTONS, *JETS, *MET]
 
 
 @pytest.fixture(scope="module")
-def record():
-    """Events of the demo, top-quark pairs with two good leptons."""
-    events = NanoEventsFactory.from_root(
-        {str(DEMO): "mini"}, schemaclass=OpenDataSchema, entry_stop=1500
-    ).events()
-    record = event_record(events)
-    return record[event_features(record, ["mll"], region=REGION, rmm=RMMSettings())[1]]
+def record(top_pairs):
+    return top_pairs
 
 
 def features(record):

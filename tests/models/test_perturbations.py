@@ -1,11 +1,8 @@
 """Changes of physics objects carry over to all that depends on them; changes of columns to nothing else."""
 
-from pathlib import Path
-
 import awkward as ak
 import numpy as np
 import pytest
-from coffea.nanoevents import NanoEventsFactory
 
 from fileset.exceptions import InputError
 from models.perturbations import (
@@ -19,10 +16,8 @@ from models.perturbations import (
 from processors.constants import ELECTRON_MASS, MUON_MASS
 from processors.kinematics import invariant_mass
 from processors.rmm import layout_of
-from processors.schema import OpenDataSchema, event_record
 from processors.settings import REGIONS, RMMSettings
 
-DEMO = Path(__file__).parents[2] / "fileset" / "demo" / "2lep" / "MC" / "mc_410000.ttbar_lep.2lep.root"
 REGION, RMM = REGIONS["2L"], RMMSettings()
 TABLE = [
     "lep1_pt",
@@ -43,14 +38,8 @@ FACTOR = 3.0
 
 
 @pytest.fixture(scope="module")
-def record():
-    """Events of the demo, top-quark pairs with two good leptons."""
-    events = NanoEventsFactory.from_root(
-        {str(DEMO): "mini"}, schemaclass=OpenDataSchema, entry_stop=1500
-    ).events()
-    record = event_record(events)
-    _, index = event_features(record, ["mll"], region=REGION, rmm=RMM)
-    return record[index]
+def record(top_pairs):
+    return top_pairs
 
 
 def features(record, columns=TABLE):
