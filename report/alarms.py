@@ -155,7 +155,7 @@ def _cuts_table(region: str, entry: Mapping[str, Any]) -> Table:
     for name, cut in entry["cuts"].items():
         row = [Cell(_power_of_ten(name), float(name))]
         if cut.get("unsupported"):
-            row += [Cell("unsupported", "unsupported"), _DASH, _DASH]
+            row += [_DASH, _DASH, _DASH]
         else:
             row.append(Cell(significant(cut["cut"]), cut["cut"]))
             row += [

@@ -15,7 +15,7 @@ from report.labels import Labels
 from report.processes import Floats
 from report.style import INK, MUTED, Sample, new_figure, stamp, styled
 
-__all__ = ["Display", "Momentum", "draw_event_display", "input_text"]
+__all__ = ["Display", "Momentum", "draw_event_display", "input_text", "input_unit"]
 
 JET_RADIUS: Final = 0.4
 """Distance parameter of the jets of both releases (anti-kt)."""
@@ -81,7 +81,7 @@ class Display:
 
     @classmethod
     def of(
-        cls, event: Mapping[str, Any], *, name: str, facts: Sequence[str], in_gev: bool = True
+        cls, event: Mapping[str, Any], *, name: str, facts: Sequence[str], inputs: Sequence[str]
     ) -> "Display":
         """From an entry of explanation.json with a `display`.
 
@@ -89,7 +89,7 @@ class Display:
             event: the entry.
             name: of the event.
             facts: lines of text.
-            in_gev: energies and masses in the matrix are in GeV, not over sqrt(s).
+            inputs: names and values of the leading inputs, in the order of their shares.
         """
         known = event["display"]
         jets = known["jets"]
@@ -98,15 +98,8 @@ class Display:
             *(Momentum("b-jet" if o["b"] else "jet", o["pt"], o["eta"], o["phi"]) for o in jets or ()),
             Momentum("met", known["met"]["pt"], None, known["met"]["phi"]),
         ]
-        leading = event["leading"]
-        return cls(
-            name,
-            objects,
-            jets is not None,
-            facts,
-            [input_text(entry["input"], entry["value"], in_gev=in_gev) for entry in leading],
-            [entry["share"] for entry in leading],
-        )
+        shares = [entry["share"] for entry in event["leading"]]
+        return cls(name, objects, jets is not None, facts, inputs, shares)
 
 
 _UNITS: Final = {
@@ -116,20 +109,24 @@ _UNITS: Final = {
 }
 
 
-def input_text(name: str, value: float, *, in_gev: bool = True) -> str:
-    """An input and its value with the unit: "lep1_pt = 254 GeV".
+def input_unit(name: str, *, in_gev: bool = True) -> str:
+    """The unit of an input, "GeV" of "lep1_pt"; empty for one that has none.
 
     Args:
         name: a column of the shards.
-        value: in their units.
         in_gev: energies and masses in the matrix are in GeV, not over sqrt(s).
     """
     unit = _UNITS.get(name.split("_", 1)[1] if name.startswith("lep") else name, "")
     cell = name == "met" or name.startswith(("mt_", "et_", "m_"))
     if cell and in_gev and KINDS[kind_of(name)].is_energy:
         unit = "GeV"
+    return unit
+
+
+def input_text(label: str, value: float, unit: str) -> str:
+    """An input and its value with the unit: "$p_T$ = 254 GeV"."""
     text = (f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}").replace("-", "\u2212")
-    return f"{name} = {text} {unit}".rstrip()
+    return f"{label} = {text} {unit}".rstrip()
 
 
 @styled

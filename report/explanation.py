@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from processors.constants import FLAVOUR_COMBINATION
-from report.event_display import Display, draw_event_display
+from report.event_display import Display, draw_event_display, input_text, input_unit
 from report.gallery import Region, region_drawing
 from report.mathtext import to_html, to_plain
 from report.matrices import draw_cell_shares
@@ -120,7 +120,7 @@ def _text(region: Region, found: Mapping[str, Any]) -> str:
         second += (
             f" The score ({escape(str(found['score']))}) is not the squared error: shares say part of it."
         )
-    leaders = _leaders(found)
+    leaders = _leaders(region, found)
     if leaders:
         second += f" {leaders}"
     return f"<p>{' '.join(sentences)}</p>\n<p>{second}</p>"
@@ -153,14 +153,16 @@ def _who_is_listed(listed: Mapping[str, Any], n: int, *, hidden: bool, limit: fl
     )
 
 
-def _leaders(found: Mapping[str, Any]) -> str:
+def _leaders(region: Region, found: Mapping[str, Any]) -> str:
     """The input with the largest share of each family, in a sentence."""
     leaders: dict[str, list[str]] = {}
     for entry in found["shares"]["families"].values():
         leaders.setdefault(found["inputs"][int(np.argmax(entry["share"]))], []).append(
             to_html(entry["label"])
         )
-    parts = [f"{escape(name)} for {', '.join(labels)}" for name, labels in leaders.items()]
+    parts = [
+        f"{to_html(region.input_label(name))} for {', '.join(labels)}" for name, labels in leaders.items()
+    ]
     return f"The largest share has {'; '.join(parts)}." if parts else ""
 
 
@@ -176,6 +178,9 @@ def _events_table(region: Region, found: Mapping[str, Any]) -> Table:
     for number, event in enumerate(events, start=1):
         leading = event["leading"][:_IN_TABLE]
         named = ", ".join(f"{entry['input']} {100 * entry['share']:.0f} %" for entry in leading)
+        shown = ", ".join(
+            f"{to_html(region.input_label(entry['input']))} {100 * entry['share']:.0f} %" for entry in leading
+        )
         identity = f"{event['runNumber']} / {event['eventNumber']}"
         flavours = _FLAVOURS.get(event["flcomp"], "\u2013")
         row = [Cell(count(number), number), Cell(escape(identity), identity)]
@@ -190,7 +195,7 @@ def _events_table(region: Region, found: Mapping[str, Any]) -> Table:
             Cell(flavours, flavours),
         ]
         row += [Cell(significant(event["variables"][name]), event["variables"][name]) for name in variables]
-        rows.append([*row, Cell(escape(named), named)])
+        rows.append([*row, Cell(shown, named)])
     return Table(
         name=f"{region.name}_anomalous_events",
         caption=f"The most anomalous {'simulated background events' if simulated else 'events of the data'} by the "
@@ -234,7 +239,7 @@ def _inputs_table(region: Region, found: Mapping[str, Any]) -> Table:
                 [
                     label,
                     Cell(count(rank), rank),
-                    Cell(escape(found["inputs"][i]), found["inputs"][i]),
+                    Cell(to_html(region.input_label(found["inputs"][i])), found["inputs"][i]),
                     _measured(share, error, strong=excess > EXCESS),
                     _measured(known, known_error),
                     _measured(entry["share_of_sum"][i], entry["share_of_sum_error"][i]),
@@ -275,8 +280,8 @@ def _share_drawings(region: Region, found: Mapping[str, Any]) -> list[Drawing]:
             region_drawing(
                 region,
                 partial(
-                    draw_share_chart, inputs, background, list(shares["families"].values()), sample=region.sample,
-                    name=found["model"],
+                    draw_share_chart, [region.input_label(name) for name in inputs], background,
+                    list(shares["families"].values()), sample=region.sample, name=found["model"],
                 ),
                 {"inputs": inputs, **shares},
                 name="explanation_shares",
@@ -333,7 +338,13 @@ def _event_drawings(region: Region, found: Mapping[str, Any]) -> list[Drawing]:
         name = f"event {event['eventNumber']} of run {event['runNumber']}"
         if found["listed"]["kind"] != "data":
             name = f"{event['dataset']}, event {event['eventNumber']}"
-        display = Display.of(event, name=name, facts=_facts(event, number), in_gev=in_gev)
+        inputs = [
+            input_text(
+                region.input_label(entry["input"]), entry["value"], input_unit(entry["input"], in_gev=in_gev)
+            )
+            for entry in event["leading"]
+        ]
+        display = Display.of(event, name=name, facts=_facts(event, number), inputs=inputs)
         drawings.append(
             region_drawing(
                 region,
@@ -342,7 +353,7 @@ def _event_drawings(region: Region, found: Mapping[str, Any]) -> list[Drawing]:
                 name=f"explanation_event_{number}",
                 title=f"Number {number} of the most anomalous events: {escape(name)}",
                 alt=f"Transverse and longitudinal view of {name}: momenta of leptons, jets and missing momentum. "
-                f"Leading inputs: {', '.join(display.inputs)}.",
+                f"Leading inputs: {', '.join(map(to_plain, display.inputs))}.",
             )
         )
         if _on_matrix(region, found["inputs"]):

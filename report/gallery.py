@@ -1,14 +1,15 @@
 """Which figures a region has, and what is drawn in each."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, Final
 
 import hist
 from matplotlib.figure import Figure
 
-from processors.cells import MOMENTS, cell_moments, one_cell
+from processors.cells import MOMENTS, cell_label, cell_moments, one_cell
 from processors.histograms import held_out, left_for_search
 from report.architecture import architecture, layers_of, penalties_of
 from report.mathtext import to_html, to_plain
@@ -37,6 +38,8 @@ __all__ = [
     "scored_models",
     "training_drawings",
 ]
+
+_LONGEST_LABEL: Final = 20  # letters of an input's label beside a bar
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,21 @@ class Region:
         if evaluated in scored or not scored:
             return evaluated
         return next((name for name in scored if name not in self.baselines), scored[0])
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """Labels of variables and cells by their names, mathtext with units."""
+        variables = {
+            name: str(histogram.axes[-1].label)
+            for name, histogram in self.histograms.items()
+            if "/" not in name and histogram.axes[-1].label
+        }
+        return variables | {name: cell_label(name) for name in self.cell_names}
+
+    def input_label(self, name: str) -> str:
+        """What an input is called where there is little room: its label without the unit, or its name."""
+        label = re.sub(r" \[\w+\]$", "", self.labels.get(name, name))
+        return label if len(to_plain(label)) <= _LONGEST_LABEL else name
 
     @property
     def baselines(self) -> list[str]:
@@ -387,7 +405,14 @@ def residual_drawings(region: Region) -> list[Drawing]:
         drawings.append(
             region_drawing(
                 region,
-                partial(draw_error_shares, background, part, sample=region.sample, name=region.model),
+                partial(
+                    draw_error_shares,
+                    background,
+                    part,
+                    sample=region.sample,
+                    name=region.model,
+                    labels=[region.input_label(name) for name in background.features],
+                ),
                 shares_to_dict(background, part),
                 name="residuals" if not number else f"residuals_{number + 1}",
                 title="Inputs that the score of an event comes from",

@@ -2,7 +2,7 @@
 
 from math import floor, isfinite, log10
 
-__all__ = ["count", "duration", "measurement", "p_value", "significant"]
+__all__ = ["count", "duration", "interval", "measurement", "p_value", "significant"]
 
 _THIN_SPACE = "\u202f"
 
@@ -29,6 +29,11 @@ def significant(value: float, digits: int = 3) -> str:
     return _grouped(f"{value / 10**exponent:.{digits - 1}f} \u00d7 10") + _superscript(exponent)
 
 
+def interval(low: float, high: float) -> str:
+    """Write the edges of a bin, without zeros that say nothing: ``−0.1 to 0``."""
+    return " to ".join(f"{edge:.4g}" for edge in (low, high)).replace("-", "\u2212")
+
+
 def _superscript(exponent: int) -> str:
     """Write an integer with Unicode superscript digits."""
     return str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
@@ -51,8 +56,12 @@ def measurement(value: float | None, error: float | None) -> str:
     places = max(0, 1 - floor(log10(error)))
     # An error of 0.00996 rounds up to 0.010: count its digits again after rounding.
     places = max(0, 1 - floor(log10(float(f"{error:.{places}f}") or error)))
-    if places > 6:
-        return f"{significant(value)} ± {significant(error, 2)}"
+    largest = max(abs(value), error)
+    if largest < 1e-3 and places > 6:
+        exponent = floor(log10(largest))
+        return (
+            f"({measurement(value / 10**exponent, error / 10**exponent)}) \u00d7 10{_superscript(exponent)}"
+        )
     return _grouped(f"{value:,.{places}f} ± {error:,.{places}f}")
 
 

@@ -1,9 +1,10 @@
 """The page: one self-contained HTML file that shows a whole run."""
 
 import logging
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +16,7 @@ import jinja2
 from fileset.exceptions import InputError
 from fileset.suggestion import did_you_mean
 from models.fitting import collapse_remark
-from processors.cells import cell_label, load_cells
+from processors.cells import load_cells
 from processors.features import baseline_names, table_names
 from processors.histograms import left_for_search, load_histograms, nominal
 from processors.shards import read_event
@@ -36,7 +37,7 @@ from report.gallery import (
     training_drawings,
 )
 from report.mathtext import to_html, to_plain
-from report.numbers import count, duration, significant
+from report.numbers import count, significant
 from report.pictures import Drawing, drawing_processes, render
 from report.processes import processes_of
 from report.robustness import robustness_section
@@ -57,6 +58,7 @@ from report.tables import (
     missing_table,
     power_table,
     scores_table,
+    stages_table,
     write_csv,
     yields_table,
 )
@@ -251,12 +253,6 @@ def _region_view(region: Region, cuts: list[str], agreement: Mapping[str, Any], 
     inputs, more_inputs = input_drawings(region)
     power = power_drawings(region)
     matrices, more_matrices = matrix_drawings(region)
-    labels = {
-        name: str(histogram.axes[-1].label)
-        for name, histogram in region.histograms.items()
-        if "/" not in name and histogram.axes[-1].label
-    }
-    labels |= {name: cell_label(name) for name in region.cell_names}
     return _RegionView(
         name=region.name,
         lumi=to_html(luminosity_label(region.sample.lumi_pb)),
@@ -270,7 +266,7 @@ def _region_view(region: Region, cuts: list[str], agreement: Mapping[str, Any], 
             "power": power,
             "residuals": residual_drawings(region),
         },
-        agreement=agreement_table(region.name, agreement, labels),
+        agreement=agreement_table(region.name, agreement, region.labels),
         agreement_text=_agreement_text(agreement),
         yields=yields,
         cutflow=cutflow_table(region.name, cuts, region.datasets),
@@ -333,6 +329,14 @@ def _glance(region: Region, yields: Table) -> list[tuple[str, str]]:
     return facts
 
 
+def _provenance(run: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was run, with what, as pairs of name and text; stages and configuration stand by themselves."""
+    told = {key: value for key, value in run.items() if key not in {"format", "timings", "stages", "config"}}
+    seeds = {f"seed of {name}": seed for name, seed in (told.pop("seeds", None) or {}).items()}
+    versions = told.pop("versions", None) or {}
+    return [(name.replace("_", " "), text) for name, text in _facts({**told, **seeds, **versions})]
+
+
 def _facts(run: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Flatten provenance into pairs of name and text."""
     facts: list[tuple[str, str]] = []
@@ -348,14 +352,25 @@ def _facts(run: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     return facts
 
 
-def _timings(run: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Stages and the time each took, where run.json has it as plain seconds."""
-    timings = run.get("timings") or {}
-    return [
-        (str(stage), duration(float(seconds)))
-        for stage, seconds in timings.items()
-        if isinstance(seconds, int | float)
-    ]
+_PARAGRAPH: Final = re.compile(r"<p>.*?</p>", re.DOTALL)
+
+
+def _said_once(views: Sequence[_RegionView]) -> list[_RegionView]:
+    """How something is done is said of the first region: the same paragraph is left out of later ones.
+
+    The first paragraph of a section stays: it says what was found.
+    """
+    told: set[tuple[str, str]] = set()
+    slimmer = []
+    for view in views:
+        sections = []
+        for section in view.sections:
+            first, *others = _PARAGRAPH.findall(section.text) or [section.text]
+            news = [paragraph for paragraph in others if (section.key, paragraph) not in told]
+            told.update((section.key, paragraph) for paragraph in others)
+            sections.append(replace(section, text="\n".join([first, *news])))
+        slimmer.append(replace(view, sections=sections))
+    return slimmer
 
 
 def _environment() -> jinja2.Environment:
@@ -482,7 +497,8 @@ def _write_page(
     samples = [region.sample for region in regions]
     missing = list((selection.get("ledger") or {}).get("missing") or [])
     missing_input = missing_table(missing) if missing else None
-    tables = [missing_input, *(table for view in views for table in _tables(view))]
+    stages = stages_table(run["stages"]) if run.get("stages") else None
+    tables = [missing_input, stages, *(table for view in views for table in _tables(view))]
     remark = "" if complete else "INCOMPLETE"
     written = [write_csv(table, folder / "tables", remark=remark) for table in tables if table is not None]
     drawings = [drawing for view in views for drawing in view.all_drawings]
@@ -496,7 +512,7 @@ def _write_page(
         _environment()
         .get_template("index.html.j2")
         .render(
-            regions=views,
+            regions=_said_once(views),
             topics={section.key: section.title for view in views for section in view.sections},
             short_titles=_SHORT,
             pictures=pictures,
@@ -506,9 +522,9 @@ def _write_page(
             complete=complete,
             missing=missing_input,
             done=(selection.get("ledger") or {}).get("done"),
-            facts=_facts({key: value for key, value in run.items() if key not in {"timings", "config"}}),
+            facts=_provenance(run),
             config=_facts(run.get("config") or {}),
-            timings=_timings(run),
+            stages=stages,
             blinding=blinding_text(settings, [region.name for region in regions]),
         ),
         encoding="utf-8",

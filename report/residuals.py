@@ -95,13 +95,19 @@ def shares_to_dict(background: ErrorShares, processes: Sequence[ErrorShares]) ->
 
 @styled
 def draw_error_shares(
-    background: ErrorShares, processes: Sequence[ErrorShares], *, sample: Sample, name: str
+    background: ErrorShares,
+    processes: Sequence[ErrorShares],
+    *,
+    labels: Sequence[str],
+    sample: Sample,
+    name: str,
 ) -> Figure:
     """Draw the largest shares of each process, with that of the same input in the background beside it.
 
     Args:
         background: all background together.
         processes: one panel each; at least one.
+        labels: of the inputs, in their order, mathtext allowed.
         sample: what the figure was made from.
         name: of the model.
     """
@@ -126,7 +132,7 @@ def draw_error_shares(
         panel.plot(
             background.share[largest], places, "|", color=INK, markersize=11, markeredgewidth=2, zorder=3
         )
-        panel.set_yticks(places, [shares.features[i] for i in largest], fontsize=9.5)
+        panel.set_yticks(places, [labels[i] for i in largest], fontsize=9.5)
         panel.set_ylim(LARGEST - 0.4, -0.6)
         panel.yaxis.set_minor_locator(NullLocator())
         panel.tick_params(axis="y", which="both", length=0)

@@ -19,7 +19,7 @@ from processors.files import read_json
 from processors.histograms import left_for_search, load_histograms, nominal
 from report.gallery import Region, region_drawing
 from report.mathtext import to_html, to_plain
-from report.numbers import count, measurement, significant
+from report.numbers import count, interval, measurement, significant
 from report.pictures import Drawing
 from report.processes import processes_of
 from report.score_comparison import (
@@ -197,11 +197,7 @@ def _table(region: str, comparisons: Sequence[Comparison]) -> Table:
         if found is not None:
             where = found.deviation
             # Cells of a process are no interval of the score.
-            span = (
-                f" <small>{significant(where.low)} to {significant(where.high)}</small>"
-                if entry.purity is None
-                else ""
-            )
+            span = f" <small>{interval(where.low, where.high)}</small>" if entry.purity is None else ""
             pull = Cell(f"{where.pull:+.1f}".replace("-", "\u2212") + span, where.pull)
         rows.append([*row, pull])
     return Table(

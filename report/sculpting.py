@@ -8,7 +8,7 @@ from typing import Any
 
 from report.gallery import Region, region_drawing
 from report.mathtext import to_html, to_plain
-from report.numbers import count, measurement, significant
+from report.numbers import count, interval, measurement, significant
 from report.pictures import Drawing
 from report.power import signal_name
 from report.processes import processes_of
@@ -231,7 +231,7 @@ def _hunts_table(region: Region, found: Mapping[str, Any]) -> Table:
         rows.append(
             [
                 *names,
-                Cell(f"{significant(window['low'])} to {significant(window['high'])}", window["low"]),
+                Cell(interval(window["low"], window["high"]), window["low"]),
                 Cell(count(window["observed"]), window["observed"]),
                 Cell(
                     measurement(window["expected"], window["expected_error"]),

@@ -142,7 +142,7 @@ def _cuts_table(region: str, found: Mapping[str, Any]) -> Table:
             _cell(cut["b"], cut["b_error"]),
             _short(cut["b_uncertainty"]),
             _short(cut["n_eff"]),
-            Cell("yes" if cut["supported"] else "no: unsupported", "yes" if cut["supported"] else "no"),
+            Cell(supported := "yes" if cut["supported"] else "no", supported),
         ]
         for key, cut in found["cuts"].items()
     ]

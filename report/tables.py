@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from report.mathtext import to_html, to_plain
-from report.numbers import count, measurement, significant
+from report.numbers import count, duration, interval, measurement, significant
 from report.power import SCORE, best_variable, compared, signal_name, variable_label
 from report.processes import Process, processes_of
 
@@ -24,6 +24,7 @@ __all__ = [
     "power_of_ten",
     "power_table",
     "scores_table",
+    "stages_table",
     "write_csv",
     "yields_table",
 ]
@@ -68,11 +69,13 @@ class Table:
 
     @property
     def numbers(self) -> list[bool]:
-        """Which columns hold numbers, and are aligned as such."""
+        """Which columns hold numbers, or dashes where there is none, and are aligned as such."""
         lines = self.rows + self.totals
+        columns = [[line[place].value for line in lines] for place in range(len(self.columns))]
         return [
-            any(isinstance(line[place].value, int | float) for line in lines)
-            for place in range(len(self.columns))
+            any(isinstance(value, int | float) for value in column)
+            or (bool(column) and all(value is None for value in column))
+            for column in columns
         ]
 
 
@@ -415,7 +418,7 @@ def agreement_table(region: str, result: Mapping[str, Any], labels: Mapping[str,
             row += [dash] * 5
         else:
             deviation = entry["deviation"]
-            span = f"{significant(deviation['low'])} to {significant(deviation['high'])}"
+            span = interval(deviation["low"], deviation["high"])
             row += [
                 Cell(significant(entry["chi2_ndf"]), entry["chi2_ndf"]),
                 _count(entry["ndf"]),
@@ -463,6 +466,34 @@ def missing_table(missing: Sequence[Mapping[str, Any]]) -> Table:
         name="missing",
         caption="Ranges of events that could not be read: from the entry Start up to the one before Stop.",
         columns=["Dataset", "File", "Start", "Stop", "Cause"],
+        rows=rows,
+    )
+
+
+_DONE = {  # of a stage in run.json: its column and what a number of it is written as
+    "events": ("Events", count),
+    "events_before": ("of earlier runs", count),
+    "events_per_second": ("Events per second", lambda rate: significant(rate, 3)),
+    "bytes_read": ("Read [MB]", lambda size: significant(size / 1e6, 3)),
+    "chunks": ("Chunks", count),
+}
+
+
+def stages_table(stages: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The time of each stage, and how much it did where it is a pass over events; ``stages`` of run.json."""
+    dash = Cell("\u2013", None)
+    rows = []
+    for name, stage in stages.items():
+        row = [_text(name), Cell(duration(stage["seconds"]), stage["seconds"])]
+        row += [
+            Cell(form(stage[key]), stage[key]) if key in stage else dash for key, (_, form) in _DONE.items()
+        ]
+        rows.append(row)
+    return Table(
+        name="stages",
+        caption="What each stage of the last command did. The rate is that of its passes over events, without what "
+        "comes before and after; events of earlier runs were not read again.",
+        columns=["Stage", "Time", *(head for head, _ in _DONE.values())],
         rows=rows,
     )
 

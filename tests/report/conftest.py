@@ -294,6 +294,13 @@ def write_output(
             "command": ["run_analysis.py", "run"], "git": "3464951",
             "fileset_hash": "xxh128:1234", "seeds": {"split": 1},
             "timings": {"select": 21.3, "train": 61.0},
+            "stages": {
+                "select": {
+                    "seconds": 21.3, "events": 90_000, "events_before": 10_000, "events_per_second": 20_000.0,
+                    "bytes_read": 12_345_678, "chunks": 9, "chunks_before": 1,
+                },
+                "train": {"seconds": 61.0},
+            },
         },
         "fileset.json": fileset,
         "select.json": {

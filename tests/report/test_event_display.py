@@ -8,7 +8,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.patches import Polygon
 
-from report.event_display import Display, draw_event_display, input_text
+from report.event_display import Display, draw_event_display, input_text, input_unit
 from report.style import Sample
 
 
@@ -39,7 +39,7 @@ def tips(ax: Axes) -> np.ndarray:
 
 
 def test_momenta_have_their_components_in_both_views(demo: Sample) -> None:
-    figure = draw_event_display(Display.of(entry(), name="event", facts=[]), sample=demo)
+    figure = draw_event_display(Display.of(entry(), name="event", facts=[], inputs=[]), sample=demo)
     across, along = figure.axes[:2]
     np.testing.assert_allclose(
         tips(across),
@@ -53,7 +53,7 @@ def test_momenta_have_their_components_in_both_views(demo: Sample) -> None:
 
 
 def test_cones_of_jets_are_as_wide_as_jets_are(demo: Sample) -> None:
-    figure = draw_event_display(Display.of(entry(), name="event", facts=[]), sample=demo)
+    figure = draw_event_display(Display.of(entry(), name="event", facts=[], inputs=[]), sample=demo)
     across, along = figure.axes[:2]
     corners = next(patch for patch in across.patches if isinstance(patch, Polygon)).get_xy()[1:-1]
     np.testing.assert_allclose(np.hypot(*corners.T), 90.0)
@@ -66,7 +66,7 @@ def test_cones_of_jets_are_as_wide_as_jets_are(demo: Sample) -> None:
 
 
 def test_everything_is_inside_the_frame(demo: Sample) -> None:
-    figure = draw_event_display(Display.of(entry(), name="event", facts=[]), sample=demo)
+    figure = draw_event_display(Display.of(entry(), name="event", facts=[], inputs=[]), sample=demo)
     for ax in figure.axes[:2]:
         points = np.concatenate(
             [tips(ax), *(patch.get_xy() for patch in ax.patches if isinstance(patch, Polygon))]
@@ -75,7 +75,10 @@ def test_everything_is_inside_the_frame(demo: Sample) -> None:
 
 
 def test_the_legend_names_what_is_there_and_the_figure_says_what_is_not(demo: Sample) -> None:
-    whole = draw_event_display(Display.of(entry(), name="event", facts=["Score 2"]), sample=demo)
+    inputs = ["$E_T^{miss}$ = 80 GeV", "lep1_z0 = −1.5 mm"]
+    whole = draw_event_display(
+        Display.of(entry(), name="event", facts=["Score 2"], inputs=inputs), sample=demo
+    )
     names = [text.get_text() for text in whole.legends[0].get_texts()]
     assert names == ["Electron", "Muon", "Jet, cone of 0.4", "b-jet", "$E_T^{miss}$"]
     texts = [text.get_text() for text in whole.texts]
@@ -83,7 +86,7 @@ def test_the_legend_names_what_is_there_and_the_figure_says_what_is_not(demo: Sa
     assert not any("not at hand" in text for text in texts)
     bare = entry()
     bare["display"] = bare["display"] | {"jets": None}
-    figure = draw_event_display(Display.of(bare, name="event", facts=[]), sample=demo)
+    figure = draw_event_display(Display.of(bare, name="event", facts=[], inputs=[]), sample=demo)
     assert len(figure.legends[0].get_texts()) == 3
     assert any(
         "Jets are not shown: the input file is not at hand" in text.get_text() for text in figure.texts
@@ -92,9 +95,11 @@ def test_the_legend_names_what_is_there_and_the_figure_says_what_is_not(demo: Sa
 
 
 def test_bars_are_the_shares_of_the_leading_inputs(demo: Sample) -> None:
-    bars = draw_event_display(Display.of(entry(), name="event", facts=[]), sample=demo).axes[3]
+    inputs = ["$E_T^{miss}$ = 80 GeV", "lep1_z0 = −1.5 mm"]
+    display = Display.of(entry(), name="event", facts=[], inputs=inputs)
+    bars = draw_event_display(display, sample=demo).axes[3]
     assert [bar.get_width() for bar in bars.patches] == [0.5, 0.2]
-    assert [label.get_text() for label in bars.get_yticklabels()] == ["met_et = 80 GeV", "lep1_z0 = −1.5 mm"]
+    assert [label.get_text() for label in bars.get_yticklabels()] == inputs
 
 
 @pytest.mark.parametrize(
@@ -109,8 +114,9 @@ def test_bars_are_the_shares_of_the_leading_inputs(demo: Sample) -> None:
     ],
 )
 def test_inputs_have_their_units(name: str, value: float, text: str) -> None:
-    assert input_text(name, value) == text
+    assert input_text(name, value, input_unit(name)) == text
 
 
 def test_cells_over_the_energy_of_the_collision_have_none() -> None:
-    assert input_text("m_j1_e2", 0.0865, in_gev=False) == "m_j1_e2 = 0.0865"
+    assert input_unit("m_j1_e2", in_gev=False) == ""
+    assert input_text("m_j1_e2", 0.0865, "") == "m_j1_e2 = 0.0865"

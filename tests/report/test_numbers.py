@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from report.numbers import count, duration, measurement, significant
+from report.numbers import count, duration, interval, measurement, significant
 
 THIN = "\u202f"
 
@@ -22,12 +22,23 @@ THIN = "\u202f"
         (0.125, math.nan, "0.125"),
         (None, None, "–"),
         (0.5, 6.1e-18, "0.5000"),
+        (0.9999935, 6.5e-6, "0.9999935 ± 0.0000065"),
+        (4.73e-5, 2.2e-6, "(4.73 ± 0.22) × 10⁻⁵"),
+        (1.3e-8, 4e-7, "(0.1 ± 4.0) × 10⁻⁷"),
     ],
 )
 def test_the_error_decides_how_many_digits_are_shown(
     value: float | None, error: float | None, text: str
 ) -> None:
     assert measurement(value, error) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [(-6.0, 10.0, "−6 to 10"), (-0.1, 0.0, "−0.1 to 0"), (99.49, 146.98, "99.49 to 147")],
+)
+def test_edges_of_bins_have_no_zeros_that_say_nothing(low: float, high: float, text: str) -> None:
+    assert interval(low, high) == text
 
 
 def test_counts_are_grouped() -> None:

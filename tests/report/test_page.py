@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import hist
 import pytest
 
 from fileset.exceptions import FailureError, InputError
+from report.gallery import Region
 from report.page import write_page
+from report.sections import Section
 from report.settings import ReportSettings
+from report.style import Sample
 
 
 class _Elements(HTMLParser):
@@ -110,6 +114,39 @@ def test_an_incomplete_sample_and_a_collapsed_model_are_shouted(tmp_path: Path, 
     assert "Incomplete sample" in elements.text
     assert "OSError: truncated" in elements.text
     assert "has collapsed" in elements.text
+
+
+def test_how_something_is_done_is_said_once_and_what_was_found_for_each_region(
+    tmp_path: Path, output_writer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def section(output: Path, region: Region) -> Section:
+        text = "<p>Found nothing.</p>\n<p>Counted by hand.</p><p>In " + region.name + ".</p>"
+        return Section("counting", "Counting", text)
+
+    monkeypatch.setattr("report.page._TOPICS", (section,))
+    output = output_writer(tmp_path, regions=("2L", "3L"))
+    text = _Elements(write_page(output, settings=ReportSettings(variables=(), png_dpi=60))).text
+    assert text.count("Found nothing.") == 2
+    assert text.count("Counted by hand.") == 1
+    assert text.count("In 2L.") == text.count("In 3L.") == 1
+
+
+def test_inputs_are_called_by_their_labels_where_these_are_short(demo: Sample) -> None:
+    histograms = {
+        name: hist.Hist(hist.axis.Regular(2, 0, 1, label=label))
+        for name, label in {
+            "mll": r"$m_{\ell\ell}$ [GeV]",
+            "isSF": "Leading leptons of the same flavour",
+        }.items()
+    }
+    region = Region("2L", demo, {}, histograms, {}, {}, cell_names=["m_j1_e2"])
+    names = ("mll", "isSF", "m_j1_e2", "njet20")
+    assert [region.input_label(name) for name in names] == [
+        r"$m_{\ell\ell}$",
+        "isSF",
+        "$m(j_{1}, e_{2})$",
+        "njet20",
+    ]
 
 
 def test_a_page_of_a_selection_alone_can_be_written(tmp_path: Path, output_writer: Any) -> None:

@@ -95,7 +95,7 @@ def test_one_event_that_is_most_of_a_sum_leaves_no_error_above_one(datasets: Dat
     _, (found,) = error_shares(residual_histogram(process.datasets[0], FEATURES, sums), datasets, [process])
     assert found.share[0] == pytest.approx(0.9, abs=0.01)
     assert found.error[0] < 0.02, "with all inputs taken as known it would be 0.9"
-    figure = draw_error_shares(found, [found], sample=demo, name="table-small")
+    figure = draw_error_shares(found, [found], labels=FEATURES, sample=demo, name="table-small")
     assert figure.axes[0].get_xlim()[0] == 0
     assert found.share[0] < figure.axes[0].get_xlim()[1] <= 1
 
@@ -106,7 +106,7 @@ def test_the_inputs_of_a_signal_are_ranked_by_their_share(
     signals = [process for process in processes_of(datasets) if process.kind == "signal"]
     background, found = error_shares(residuals, datasets, signals)
     assert background is not None
-    figure = draw_error_shares(background, found[:3], sample=demo, name="table-small")
+    figure = draw_error_shares(background, found[:3], labels=FEATURES, sample=demo, name="table-small")
     panels = [ax for ax in figure.axes if ax.get_visible() and ax.patches]
     assert len(panels) == 3
     for panel, shares in zip(panels, found, strict=False):

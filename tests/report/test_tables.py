@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from report.tables import cutflow_table, missing_table, write_csv, yields_table
+from report.tables import Cell, Table, cutflow_table, missing_table, stages_table, write_csv, yields_table
 
 
 def test_yields_add_up_over_datasets_and_groups(selection: dict[str, Any]) -> None:
@@ -35,6 +35,21 @@ def test_a_cutflow_starts_with_all_and_falls_to_the_yield(selection: dict[str, A
         float(yields_table("2L", selection["datasets"]).totals[0][-1].value or 0)
     )
     assert len(table.columns) == len(table.rows[0])
+
+
+def test_columns_of_dashes_are_aligned_as_numbers_and_columns_of_words_are_not() -> None:
+    dash = Cell("\u2013", None)
+    rows = [[Cell("a", "a"), Cell("1", 1), dash, Cell("yes", "yes")], [Cell("b", "b"), dash, dash, dash]]
+    assert Table("name", "", ["w", "x", "y", "z"], rows).numbers == [False, True, True, False]
+
+
+def test_a_stage_that_reads_no_events_has_its_time_alone() -> None:
+    done = {"seconds": 12.3, "events": 1000, "events_before": 24, "events_per_second": 81.3, "chunks": 3}
+    select, train = stages_table(
+        {"select": {**done, "bytes_read": 2_500_000}, "train": {"seconds": 5.0}}
+    ).rows
+    assert [cell.html for cell in select] == ["select", "12 s", "1\u202f000", "24", "81.3", "2.50", "3"]
+    assert [cell.value for cell in train] == ["train", 5.0, None, None, None, None, None]
 
 
 def test_a_csv_file_has_the_numbers_and_errors_unrounded(selection: dict[str, Any], tmp_path: Path) -> None:
