@@ -30,7 +30,7 @@ LOCK = ".run-analysis.lock"
 _TRIES = 20
 _PAUSE = 0.05
 
-_NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR})
+_NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOENT, errno.ENOTDIR})
 
 
 @dataclass(frozen=True)

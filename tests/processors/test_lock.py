@@ -172,6 +172,12 @@ def test_a_file_is_no_output_directory(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no file system that makes no directory")
+def test_a_place_where_no_directory_can_be_made_is_a_wrong_input() -> None:
+    with pytest.raises(InputError, match="cannot be written to"), held(Path("/proc/nowhere"), command=[]):
+        pass
+
+
 def test_secrets_on_the_command_line_stay_out_of_the_lock(tmp_path: Path) -> None:
     with held(tmp_path, command=["check", "--fileset", "https://me:secret@example.org/x"]):
         assert "secret" not in (tmp_path / LOCK).read_text(encoding="utf-8")

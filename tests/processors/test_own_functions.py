@@ -128,6 +128,17 @@ def test_a_column_that_fails_is_told_by_its_function(beside: Path) -> None:
         _own_column(np.zeros(3), "mine_m:f")  # type: ignore[arg-type]
 
 
+def test_a_module_or_a_function_that_would_end_the_process_is_told_like_any_other_that_fails(
+    beside: Path,
+) -> None:
+    (beside / "mine_q.py").write_text("raise SystemExit('no licence')", encoding="utf-8")
+    with pytest.raises(InputError, match=r"mine_q:f cannot be imported \(SystemExit: no licence\)"):
+        own_function("mine_q:f")
+    (beside / "mine_r.py").write_text("import sys\ndef f(events): sys.exit(3)", encoding="utf-8")
+    with pytest.raises(InputError, match=r"mine_r:f fails \(SystemExit: 3\)"):
+        _own_column(np.zeros(3), "mine_r:f")  # type: ignore[arg-type]
+
+
 def test_a_region_without_columns_has_the_sets_and_the_recipe_that_it_always_had() -> None:
     region = REGIONS["3L"]
     assert feature_sets(region) == {
