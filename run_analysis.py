@@ -278,7 +278,7 @@ def _train(analysis: Analysis, workers: "Workers") -> str:
 
 
 def _tune(analysis: Analysis, workers: "Workers") -> str:
-    from models.search import search, train_winner  # noqa: PLC0415 - --help must be quick
+    from models.search.tuning import search, train_winner  # noqa: PLC0415 - --help must be quick
     from processors.files import read_json  # noqa: PLC0415
     from report import terminal  # noqa: PLC0415
     from report.search import leaderboard_table  # noqa: PLC0415
@@ -378,8 +378,8 @@ def _score_files(
 
 
 def _evaluate(analysis: Analysis, workers: "Workers") -> str:
-    from models.evaluation import evaluate  # noqa: PLC0415 - --help must be quick
-    from models.workspace import histfactory_workspace  # noqa: PLC0415
+    from models.studies.evaluation import evaluate  # noqa: PLC0415 - --help must be quick
+    from models.studies.workspace import histfactory_workspace  # noqa: PLC0415
     from processors.files import write_json  # noqa: PLC0415
     from processors.histograms import left_for_search, load_histograms  # noqa: PLC0415
     from processors.stages.results import current_scores, other_scores  # noqa: PLC0415

@@ -25,9 +25,9 @@ from fileset.audit import check
 from fileset.coffea_forms import with_steps
 from fileset.resolve import resolve
 from fileset.settings import FilesetSettings
-from models.evaluation import evaluate
-from models.pseudo_experiments import pseudo_experiments
 from models.settings import AlarmSettings, TrainingSettings
+from models.studies.evaluation import evaluate
+from models.studies.pseudo_experiments import pseudo_experiments
 from models.training import scaled_sample
 from processors.files import read_json, write_json
 from processors.histograms import load_histograms, save_histograms, save_root, score_histogram

@@ -1,6 +1,6 @@
 """Which recipe background alone prefers: inputs, network and score of an anomaly search, chosen without a signal.
 
-No signal is read. Validation background is made harder in one way at a time (`models.hardening`). By the rule
+No signal is read. Validation background is made harder in one way at a time (`models.studies.hardening`). By the rule
 "power" a candidate is the better the more of the harder events it finds above cuts that one unchanged event in 10, 100
 and 1000 passes; by the rule "shortfall" the less its area under the ROC curve of harder against unchanged events is
 behind that of the best single variable, where it is furthest behind. Of candidates that are as good within the error of
@@ -22,10 +22,10 @@ import reporting
 from numpy.typing import NDArray
 
 from fileset.configuration import read_configuration
-from models.hardening import STRENGTHS, harder
-from models.held_out import FeatureSample, read_features
 from models.settings import TrainingSettings
-from models.source_events import event_changes
+from models.studies.hardening import STRENGTHS, harder
+from models.studies.held_out import FeatureSample, read_features
+from models.studies.source_events import event_changes
 from processors.shards import read_manifest
 from report.analysis import Analysis
 

@@ -41,7 +41,7 @@ VERBS = (
 ROOMS = {
     "fileset": "fileset.resolve, fileset.audit",
     "processors": "processors.stages.select, processors.stages.score",
-    "models": "models.training, models.bundle, models.evaluation",
+    "models": "models.training, models.bundle, models.studies.evaluation",
     "report": "report.page",
 }
 

@@ -45,11 +45,6 @@ from fileset.resolve import resolve
 from fileset.settings import FilesetSettings
 from models.baselines import fit_baselines
 from models.bundle import load_model
-from models.counting import local_p, significance_of
-from models.evaluation import evaluate
-from models.limits import signal_model, strength_limits
-from models.pseudo_experiments import pseudo_experiments
-from models.scored import ScoredEvents, read_scored
 from models.settings import (
     AlarmSettings,
     BaselineSettings,
@@ -57,7 +52,12 @@ from models.settings import (
     SignificanceSettings,
     TrainingSettings,
 )
-from models.significance import asimov_significance, significance
+from models.studies.counting import local_p, significance_of
+from models.studies.evaluation import evaluate
+from models.studies.limits import signal_model, strength_limits
+from models.studies.pseudo_experiments import pseudo_experiments
+from models.studies.scored import ScoredEvents, read_scored
+from models.studies.significance import asimov_significance, significance
 from models.training import train
 from processors.histograms import load_histograms
 from processors.settings import REGIONS, ExecutionSettings, RMMSettings, WeightSettings

@@ -43,13 +43,13 @@ class _Scored:
 
 
 def _significance(scored: _Scored) -> dict[str, Any]:
-    from models.significance import significance  # noqa: PLC0415 - imports pyhf
+    from models.studies.significance import significance  # noqa: PLC0415 - imports pyhf
 
     return significance(scored.scores, settings=scored.analysis.significance, card=scored.card)
 
 
 def _alarms(scored: _Scored) -> dict[str, Any]:
-    from models.pseudo_experiments import pseudo_experiments  # noqa: PLC0415 - imports SciPy
+    from models.studies.pseudo_experiments import pseudo_experiments  # noqa: PLC0415 - imports SciPy
 
     verdict = scored.analysis.output / "alarms" / f"{scored.region}_verdict.json"
     return pseudo_experiments(
@@ -61,7 +61,7 @@ def _alarms(scored: _Scored) -> dict[str, Any]:
 
 
 def _sculpting(scored: _Scored) -> dict[str, Any]:
-    from models.sculpting import sculpting  # noqa: PLC0415 - imports coffea and pyBumpHunter
+    from models.studies.sculpting import sculpting  # noqa: PLC0415 - imports coffea and pyBumpHunter
 
     return sculpting(
         scored.scores,
@@ -75,7 +75,7 @@ def _sculpting(scored: _Scored) -> dict[str, Any]:
 
 
 def _explanation(scored: _Scored) -> dict[str, Any]:
-    from models.explanation import explain  # noqa: PLC0415 - imports Keras
+    from models.studies.explanation import explain  # noqa: PLC0415 - imports Keras
 
     report = scored.analysis.report
     return explain(
@@ -184,7 +184,7 @@ def _show_alarms(regions: dict[str, Any]) -> None:
 
 def write_robustness(analysis: Analysis, bundles: dict[str, tuple[Path, dict[str, Any]]]) -> None:
     """Writes OUTPUT/robustness.json: tests with changed events and with new trainings; arguments as above."""
-    from models.robustness import robustness  # noqa: PLC0415 - imports Keras
+    from models.studies.robustness import robustness  # noqa: PLC0415 - imports Keras
 
     regions = {}
     for name, (bundle, _) in bundles.items():

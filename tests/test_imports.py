@@ -1,5 +1,6 @@
-"""What a stage imports: TensorFlow takes seconds and a gigabyte, so only stages that use a network may."""
+"""What imports what: rooms in one direction, and networks, which take seconds and a gigabyte, where they are used."""
 
+import ast
 import json
 import shutil
 import subprocess
@@ -32,6 +33,36 @@ for verb in json.loads(sys.argv[1]):
     seen[verb[0]] = sorted(name for name in sys.modules if "." not in name)
 print("\\n" + json.dumps(seen))
 """
+
+
+# Each may import what stands before it, and itself.
+ROOMS = ("fileset", "processors", "models", "models.search", "models.studies", "report", "run_analysis")
+
+
+def room(module: str) -> int | None:
+    """Place of the room that a module is in; None for others' modules."""
+    parts = module.split(".")
+    names = (".".join(parts[:2]), parts[0])
+    return next((ROOMS.index(name) for name in names if name in ROOMS), None)
+
+
+def test_imports_run_one_way() -> None:
+    backwards = []
+    files = [
+        path
+        for name in ("fileset", "processors", "models", "report")
+        for path in (REPOSITORY / name).rglob("*.py")
+    ]
+    for path in files:
+        module = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+        own = room(module)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            backwards += [f"{module}: {name}" for name in names if (room(name) or 0) > (own or 0)]
+    assert len(files) > 150
+    assert backwards == []
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Results open in the tools that people use next: shards in polars, workspaces in cabinetry.
 
-ROOT, uproot and pandas: tests/processors/test_hand_over.py and test_friends.py; pyhf: tests/models/test_workspace.py.
+ROOT, uproot and pandas: tests/processors/test_hand_over.py and test_friends.py; pyhf: test_workspace.py of
+tests/models/studies.
 """
 
 import json
@@ -14,7 +15,7 @@ import pyhf
 import pytest
 from coffea.processor import accumulate
 
-from models.workspace import histfactory_workspace
+from models.studies.workspace import histfactory_workspace
 from processors.histograms import score_histogram
 from processors.shards import write_shard
 

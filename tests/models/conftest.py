@@ -48,7 +48,7 @@ Events = dict[str, np.ndarray]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what `-m "not neutral"` leaves out of the run with a second backend."""
     for item in items:
-        if item.path.parent == Path(__file__).parent and item.path.stem in WITHOUT_KERAS:
+        if Path(__file__).parent in item.path.parents and item.path.stem in WITHOUT_KERAS:
             item.add_marker("neutral")
 
 
@@ -179,7 +179,7 @@ def top_pairs() -> Any:
     """Records of 2lep events of the demo: top-quark pairs with two good leptons."""
     from coffea.nanoevents import NanoEventsFactory  # noqa: PLC0415 - only where it is asked for
 
-    from models.perturbations import event_features  # noqa: PLC0415
+    from models.studies.perturbations import event_features  # noqa: PLC0415
     from processors.schema import OpenDataSchema, event_record  # noqa: PLC0415
     from processors.settings import REGIONS, RMMSettings  # noqa: PLC0415
 

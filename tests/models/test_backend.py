@@ -57,7 +57,9 @@ def test_a_backend_that_keras_does_not_know_is_named():
 
 
 def test_importing_the_stages_does_not_import_keras():
-    code = "import sys, models.training, models.bundle, models.evaluation; print('keras' in sys.modules)"
+    code = (
+        "import sys, models.training, models.bundle, models.studies.evaluation; print('keras' in sys.modules)"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"
 

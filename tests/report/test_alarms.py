@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.collections import FillBetweenPolyCollection
 
-from models.counting import Calibration, Expectation
+from models.studies.counting import Calibration, Expectation
 from report.alarm_figures import draw_calibration, draw_false_alarms, draw_injection
 from report.alarms import ALARMS_HEADER, alarms_rows, alarms_section
 from report.gallery import Region

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from models.hardening import STRENGTHS
+from models.studies.hardening import STRENGTHS
 from report.gallery import Region
 from report.robustness import robustness_section
 from report.sections import Section

@@ -10,7 +10,7 @@ import hist
 import numpy as np
 import pytest
 
-from models.significance import asimov_significance
+from models.studies.significance import asimov_significance
 from report.gallery import Region
 from report.settings import ReportSettings
 from report.significance import draw_limits, draw_scan, significance_section

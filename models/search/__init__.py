@@ -1,0 +1,1 @@
+"""The search for better settings of training: KerasTuner's Hyperband over shards, its trials anywhere."""
