@@ -379,6 +379,7 @@ def _score_files(
 
 def _evaluate(analysis: Analysis, workers: "Workers") -> str:
     from models.studies.evaluation import evaluate  # noqa: PLC0415 - --help must be quick
+    from models.studies.limits import limits_workspace  # noqa: PLC0415
     from models.studies.workspace import histfactory_workspace  # noqa: PLC0415
     from processors.files import write_json  # noqa: PLC0415
     from processors.histograms import left_for_search, load_histograms  # noqa: PLC0415
@@ -399,15 +400,18 @@ def _evaluate(analysis: Analysis, workers: "Workers") -> str:
                 settings=analysis.evaluation,
                 progress=tick,
             )
-        workspace = histfactory_workspace(
-            load_histograms(scores / "histograms.json")[f"{name}/score/{card['name']}"],
-            datasets,
-            region=name,
-            blinded=analysis.report.blinds(name) or analysis.report.score_limit is not None,
-            searched=left_for_search(card),
-        )
-        if workspace is not None:
-            write_json(analysis.output / "workspaces" / f"{name}.json", workspace)
+        histogram = load_histograms(scores / "histograms.json")[f"{name}/score/{card['name']}"]
+        searched = left_for_search(card)
+        blinded = analysis.report.blinds(name) or analysis.report.score_limit is not None
+        workspaces = {
+            name: histfactory_workspace(histogram, datasets, region=name, blinded=blinded, searched=searched),
+            f"{name}_limits": limits_workspace(
+                histogram, datasets, region=name, settings=analysis.significance, searched=searched
+            ),
+        }
+        for stem, workspace in workspaces.items():
+            if workspace is not None:
+                write_json(analysis.output / "workspaces" / f"{stem}.json", workspace)
         terminal.show_power(name, regions[name], datasets)
     write_json(analysis.output / "evaluate.json", {"format": 1, "regions": regions})
     write_studies(analysis, bundles)

@@ -267,6 +267,7 @@ def held_out(histogram: hist.Hist, kinds: Mapping[str, str], *, searched: float 
         factor = np.where(usable, total / np.where(usable, part, 1.0), 1.0)
         for field, power in (("value", 1), ("variance", 2)):
             filled[field][number] = np.where(usable, kept[field] * factor**power, everything[field])
+    out.complete = is_complete(histogram)
     return out
 
 
@@ -329,7 +330,8 @@ def save_histograms(histograms: Mapping[str, hist.Hist], directory: Path) -> Non
 def save_root(histograms: Mapping[str, hist.Hist], directory: Path, groups: Mapping[str, str]) -> None:
     """Writes directory/histograms.root, atomically: one TH1 <name>/<group> summed over the other axes.
 
-    Variations of the weight follow as <name>/<group>__<variation>. Where input is missing a string INCOMPLETE says so.
+    Variations of the weight follow as <name>/<group>__<variation>. Splits are added up too: scores are given without
+    that axis, see `held_out`. Where input is missing a string INCOMPLETE says so.
 
     Args:
         histograms: name -> histogram; first axis `dataset`, last the variable.

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
+from processors.agreement import MIN_EFFECTIVE, MIN_EXPECTED
 from processors.files import read_json
 from processors.histograms import left_for_search, load_histograms, nominal
 from report.gallery import Region, region_drawing
@@ -166,8 +167,9 @@ def _text(
         f"<p>The score is that of the model {to_html(region.model)}. Events are compared by flavour combination, and "
         "by process: in those bins of flavour and score in which a process is the largest of the expected background; "
         "which one, other simulated events decide than those that are compared. χ² takes the statistical errors of "
-        "data and of weighted simulation (Gagunashvili, NIM A 614 (2010) 287) in bins joined until five events are "
-        f"expected; systematic uncertainties are not included.{missing}</p>"
+        "data and of weighted simulation (Gagunashvili, NIM A 614 (2010) 287), in bins joined from low scores on until "
+        f"{MIN_EXPECTED:g} events are expected from {MIN_EFFECTIVE:g} effective ones of simulation; systematic "
+        f"uncertainties are not included.{missing}</p>"
     )
 
 

@@ -240,8 +240,9 @@ def _span(values: Sequence[float | None]) -> Cell:
     known = [value for value in values if value is not None]
     if len(known) < len(values) or not known:
         return Cell(_DASH, None)
-    low, high = (f"{end:.3f}".replace("-", "\u2212") for end in (min(known), max(known)))
-    return Cell(f"{low} to {high} <small>{len(known)}</small>", min(known))
+    low, high = (f"{end:.3f}" for end in (min(known), max(known)))
+    text = f"{low} to {high}"
+    return Cell(f"{text} <small>{len(known)}</small>".replace("-", "\u2212"), text)
 
 
 def _number(

@@ -106,7 +106,8 @@ def _text(found: Mapping[str, Any]) -> str:
         f"<p>The cut on the score of the model {to_html(found['model'])} is chosen on background alone. Background is "
         "that of the held-out events, scaled to the whole luminosity; the error of so few events, and a systematic "
         f"uncertainty of {systematic}, enter the significance Z<sub>A</sub> (Cowan 2012, eq. 20, Asimov data with an "
-        "uncertain background). Where fewer than ten effective background events are left nothing is claimed. The best "
+        "uncertain background). Where fewer than ten effective background events are left, or less background than a "
+        "typical event of the heaviest sample weighs, nothing is claimed. The best "
         "variable beside it is chosen for each signal with knowledge of it, and so is the best of the scanned cuts: "
         "what a search for anomalies may claim is the columns of the stated cuts.</p>"
         + (limits if bins else "")

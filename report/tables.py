@@ -9,6 +9,7 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
+from processors.agreement import MIN_EFFECTIVE, MIN_EXPECTED
 from report.mathtext import to_html, to_plain
 from report.numbers import count, duration, interval, measurement, significant
 from report.power import SCORE, best_variable, compared, signal_name, variable_label
@@ -440,8 +441,9 @@ def agreement_table(region: str, result: Mapping[str, Any], labels: Mapping[str,
     return Table(
         name=f"{region}_agreement",
         caption=f"Data against simulated background in every input; what is compared are {compares}. χ² takes the "
-        "statistical errors of both (Gagunashvili, NIM A 614 (2010) 287), in bins merged until five events are "
-        "expected. The largest deviation is in standard errors of data and simulation together. Cells of the matrix "
+        "statistical errors of both (Gagunashvili, NIM A 614 (2010) 287), in bins merged from the left until "
+        f"{MIN_EXPECTED:g} events are expected from {MIN_EFFECTIVE:g} effective ones of simulation. The largest "
+        "deviation is in standard errors of data and simulation together. Cells of the matrix "
         "are compared where they are filled; in how many events they are is beside it.",
         columns=[
             "Input", "χ²/ndf", "ndf", "p", "Largest deviation", "where", "Filled, data", "simulation", "Verdict",

@@ -31,6 +31,7 @@ _MARKER = re.compile(r'<path id="([^"]+)"[^>]*?( style="[^"]*")/>')
 _MARK = re.compile(r'(<use xlink:href="#([^"]+)" x="[^"]*" y="[^"]*")( style="[^"]*")/>')
 _NAME_OF_GROUP = re.compile(r'<g id="[^"]*"')
 _GROUP = re.compile(r"<g>|<g |</g>")
+_EMPTY_GROUP = re.compile(r"<g(?: [^<>]*)?/>")  # of markers that all lie outside the figure
 _NAMED = re.compile(r' id="([^"]+)"')
 _NAME = re.compile(r'( id="|href="#|url\(#)([^")]+)')
 _STEP = re.compile(r"([A-Za-z])([^A-Za-z]*)")
@@ -45,6 +46,7 @@ def compact(svg: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r">\s+<", "><", svg)
+    svg = _EMPTY_GROUP.sub("", svg)
     svg = _GLYPH.sub(_glyph, svg)
     svg = _PATH.sub(lambda found: f' d="{_path(found[1])}"', svg)
     svg = _without_repeated_styles(svg)

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from fileset.exceptions import FailureError
 from models.settings import SignificanceSettings
-from models.studies.workspace import ScoreTemplates, score_templates
+from models.studies.workspace import ScoreTemplates, of_strengths, score_templates
 
-__all__ = ["FEW_EVENTS", "expected_limits", "signal_model", "strength_limits"]
+__all__ = ["FEW_EVENTS", "expected_limits", "limits_workspace", "signal_model", "strength_limits"]
 
 logger = logging.getLogger(__name__)
 
 Floats: TypeAlias = NDArray[np.float64]
+Varied: TypeAlias = Mapping[str, tuple[Floats, Floats]]  # up and down variations by name
 
 CONFIDENCE: Final = 0.95
 
@@ -96,7 +97,8 @@ def _limits(name: str, templates: ScoreTemplates, *, systematic: float) -> dict[
     # Limits go with 1/s; each bin counts with its share of the information s^2 / (b + sigma^2).
     spread = b + b_variance + (systematic * b) ** 2
     information = np.sum(s**2 / spread)
-    scale = 2 / np.sqrt(information)  # a limit that many strengths high is of order 1 in the fit
+    # A limit that many strengths high is of order 1 in the fit.
+    scale = templates.typical_strength(name, systematic=systematic)
     limits, bare = (
         strength_limits(_signal_model(name, templates, systematic=assumed, scale=scale), bands=bands)
         for assumed, bands in ((systematic, _BANDS), (0.0, {"median": 0}))
@@ -112,23 +114,67 @@ def _limits(name: str, templates: ScoreTemplates, *, systematic: float) -> dict[
     }
 
 
-def _signal_model(name: str, templates: ScoreTemplates, *, systematic: float, scale: float) -> Any:
+def limits_workspace(
+    histogram: hist.Hist,
+    datasets: Mapping[str, Mapping[str, Any]],
+    *,
+    region: str,
+    settings: SignificanceSettings,
+    searched: float = 1.0,
+) -> dict[str, Any] | None:
+    """The models of `expected_limits` as HistFactory JSON, for pyhf to repeat them; a measurement is a signal.
+
+    Args:
+        histogram: of the score; axes dataset, variation, split, flcomp, score.
+        datasets: metadata of each dataset.
+        region: name of the channel.
+        settings: systematic uncertainty and statistics of a bin.
+        searched: part of the luminosity that is left for the search.
+
+    Returns:
+        None where the fileset has no signal or no background.
+    """
+    templates = score_templates(histogram, datasets, minimum=settings.limit_min_effective, searched=searched)
+    if templates is None:
+        return None
+    b, error, varied = _background(templates, settings.systematic)
+    samples = [_background_sample(b, error, varied)]
+    for name in templates.signals:
+        signal, signal_varied = _signal(name, templates)
+        samples.append(_signal_sample(name, signal, signal_varied, strength=f"mu_{name}"))
+    return of_strengths(region, samples, b, templates, datasets)
+
+
+def _background(templates: ScoreTemplates, systematic: float) -> tuple[Floats, Floats, Varied]:
+    """Background of each bin, its standard error, and its variations."""
     b, b_variance = templates.background
+    return b, np.sqrt(b_variance + (systematic * b) ** 2), _varied(templates.background_variations, templates)
+
+
+def _signal(name: str, templates: ScoreTemplates) -> tuple[Floats, Varied]:
+    """A signal in each bin, and its variations."""
     # Nothing is expected less often than never, as a bin in which negative weights win would have it.
-    varied, signal = templates.background_variations, np.maximum(templates.signals[name][0], 0.0)
-    ups = [up for up in templates.variations if up.endswith("Up")]
-    pairs = {up.removesuffix("Up"): tuple(map(templates.variations.index, _pair(up))) for up in ups}
+    signal = np.maximum(templates.signals[name][0], 0.0)
+    return signal[templates.nominal], _varied(signal, templates)
+
+
+def _varied(values: Floats, templates: ScoreTemplates) -> Varied:
+    """Up and down variations by name, of values of shape (variations, n)."""
+    names = [up.removesuffix("Up") for up in templates.variations if up.endswith("Up")]
+    place = templates.variations.index
+    return {name: (values[place(f"{name}Up")], values[place(f"{name}Down")]) for name in names}
+
+
+def _signal_model(name: str, templates: ScoreTemplates, *, systematic: float, scale: float) -> Any:
+    b, error, varied = _background(templates, systematic)
+    signal, signal_varied = _signal(name, templates)
     return signal_model(
         b,
-        np.sqrt(b_variance + (systematic * b) ** 2),
-        scale * signal[templates.nominal],
-        background_varied={key: (varied[up], varied[down]) for key, (up, down) in pairs.items()},
-        signal_varied={key: (scale * signal[up], scale * signal[down]) for key, (up, down) in pairs.items()},
+        error,
+        scale * signal,
+        background_varied=varied,
+        signal_varied={key: (scale * up, scale * down) for key, (up, down) in signal_varied.items()},
     )
-
-
-def _pair(up: str) -> tuple[str, str]:
-    return up, f"{up.removesuffix('Up')}Down"
 
 
 def signal_model(
@@ -136,8 +182,8 @@ def signal_model(
     background_error: Floats,
     signal: Floats,
     *,
-    background_varied: Mapping[str, tuple[Floats, Floats]] | None = None,
-    signal_varied: Mapping[str, tuple[Floats, Floats]] | None = None,
+    background_varied: Varied | None = None,
+    signal_varied: Varied | None = None,
 ) -> Any:
     """The `pyhf.Model` of one signal on top of the whole background, with the signal's strength `mu`.
 
@@ -150,28 +196,30 @@ def signal_model(
     """
     import pyhf  # noqa: PLC0415 - --help must be quick
 
-    def correlated(varied: Mapping[str, tuple[Floats, Floats]] | None) -> list[dict[str, Any]]:
-        return [
-            {
-                "name": key,
-                "type": "histosys",
-                "data": {"hi_data": up.tolist(), "lo_data": down.tolist()},
-            }
-            for key, (up, down) in (varied or {}).items()
-        ]
-
-    own = [{"name": "background_error", "type": "shapesys", "data": background_error.tolist()}]
-    strength = {"name": "mu", "type": "normfactor", "data": None}
     samples = [
-        {
-            "name": "background",
-            "data": background.tolist(),
-            "modifiers": own + correlated(background_varied),
-        },
-        {"name": "signal", "data": signal.tolist(), "modifiers": [strength, *correlated(signal_varied)]},
+        _background_sample(background, background_error, background_varied or {}),
+        _signal_sample("signal", signal, signal_varied or {}, strength="mu"),
     ]
     # Made here, so its format need not be looked up in a schema.
     return pyhf.Model({"channels": [{"name": "score", "samples": samples}]}, poi_name="mu", validate=False)
+
+
+def _background_sample(background: Floats, error: Floats, varied: Varied) -> dict[str, Any]:
+    own = {"name": "background_error", "type": "shapesys", "data": error.tolist()}
+    return {"name": "background", "data": background.tolist(), "modifiers": [own, *_correlated(varied)]}
+
+
+def _signal_sample(name: str, signal: Floats, varied: Varied, *, strength: str) -> dict[str, Any]:
+    factor = {"name": strength, "type": "normfactor", "data": None}
+    return {"name": name, "data": signal.tolist(), "modifiers": [factor, *_correlated(varied)]}
+
+
+def _correlated(varied: Varied) -> list[dict[str, Any]]:
+    """Modifiers that move all bins together."""
+    return [
+        {"name": key, "type": "histosys", "data": {"hi_data": up.tolist(), "lo_data": down.tolist()}}
+        for key, (up, down) in varied.items()
+    ]
 
 
 class _AsimovTest:

@@ -27,6 +27,8 @@ GRID: NDArray[np.float64] = np.unique(
 MEMBER = re.compile(r"member\d+")
 """Name of the score of one network of an ensemble, which differ by their seed alone."""
 
+_OUTSIDE = 1.0 - 0.6827  # probability beyond one standard deviation on one side of a one-sided interval
+
 _PLACES = {key: int(np.argmin(np.abs(GRID - eps))) for key, eps in EFFICIENCIES.items()}
 
 
@@ -152,12 +154,13 @@ def entry_of(
             "roc": {"eps_b": [], "eps_s": [], "error": []},
         }
     shown = background.shown
+    least = _least_error(n_eff)
     errors = np.array([spread_of(row) for row in spread.eps_s])
     return {
         "auc": float(power.auc),
         "auc_error": spread_of(spread.auc),
         "eps_s": {
-            key: _efficiency(float(power.at(key)), float(errors[place]), behind[key])
+            key: _efficiency(float(power.at(key)), float(errors[place]) or least, behind[key])
             for key, place in _PLACES.items()
         },
         "significance_improvement": _improvement(power, spread, background),
@@ -167,6 +170,11 @@ def entry_of(
             "error": _short([0.0, *errors[shown], 0.0]),
         },
     }
+
+
+def _least_error(n_eff: float) -> float:
+    """Error of an efficiency of 0 or 1, where no replica differs: to the one-sided Clopper-Pearson bound of 68.3 %."""
+    return float(1.0 - _OUTSIDE ** (1.0 / n_eff))
 
 
 def _few(kind: str, number: float) -> str:

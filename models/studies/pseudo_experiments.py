@@ -245,7 +245,11 @@ def _calibration(search: Search, smallest: Floats) -> dict[str, Any]:
     calibration = search.calibration
     local = np.geomspace(max(calibration.smallest[0], 1e-12), 1.0, _CURVE)
     edges = np.linspace(-2.0, 5.0, 36)
-    found = [np.histogram(significance_of(p), edges)[0].tolist() for p in (calibration.smallest, smallest)]
+    # What lies beyond is counted in the outermost bins.
+    found = [
+        np.histogram(np.clip(significance_of(p), edges[0], edges[-1]), edges)[0].tolist()
+        for p in (calibration.smallest, smallest)
+    ]
     return {
         "toys": calibration.toys,
         "local_p": local.tolist(),

@@ -18,6 +18,7 @@ from fileset.exceptions import InputError
 from models.efficiency import EFFICIENCIES, MIN_EFFECTIVE, UpperTail
 from models.settings import SignificanceSettings
 from models.studies.limits import expected_limits
+from models.studies.power import heaviest_of
 from models.studies.scored import ScoredEvents, read_scored
 from processors.histograms import left_for_search, load_histograms
 from processors.shards import read_manifest
@@ -138,11 +139,12 @@ class _Counts:
     b_error: Floats
     n_eff: Floats
     systematic: float
+    heaviest: float = 0.0
 
     @property
     def supported(self) -> NDArray[np.bool_]:
-        """Cuts above which the simulation says something."""
-        return (self.n_eff >= MIN_EFFECTIVE) & (self.b > 0)
+        """Cuts above which the simulation says something: one more event of the heaviest sample would not double it."""
+        return (self.n_eff >= MIN_EFFECTIVE) & (self.b > 0) & (self.b >= self.heaviest)
 
     def z(self, s: Floats, s_error: Floats) -> tuple[Floats, Floats]:
         """Significance with both uncertainties of the background, and its error from the statistics of both samples.
@@ -272,7 +274,7 @@ def _counted(
 ) -> tuple[Cuts, _Counts]:
     """Cuts on one score and the background above them."""
     cuts = Cuts.of(UpperTail.of(whole.columns[name], whole.weight), efficiencies)
-    return cuts, _Counts(*_background_above(background, name, cuts), settings.systematic)
+    return cuts, _Counts(*_background_above(background, name, cuts), settings.systematic, heaviest_of(whole))
 
 
 def _cuts(cuts: Cuts, counts: _Counts) -> dict[str, Any]:

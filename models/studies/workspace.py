@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from processors.histograms import held_out, rebinned
 from processors.weights import NOMINAL
 
-__all__ = ["ScoreTemplates", "bins_with_support", "histfactory_workspace", "score_templates"]
+__all__ = ["ScoreTemplates", "bins_with_support", "histfactory_workspace", "of_strengths", "score_templates"]
 
 # Sums of weights and of squared weights.
 Contents: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
-# Fits need a positive expectation in every bin.
+# Fits need a positive expectation of background in every bin.
 _FLOOR = 1e-6
+# Strengths are fitted up to so many times the one that is about as large as the background's uncertainty.
+_REACH = 50.0
 
 
 def bins_with_support(values: NDArray[Any], variances: NDArray[Any], *, minimum: float) -> NDArray[np.int64]:
@@ -81,6 +83,20 @@ class ScoreTemplates:
     def background_variations(self) -> NDArray[np.float64]:
         """Σw of the background in each variation, shape (variations, n)."""
         return np.asarray(sum(values for values, _ in self.groups.values()))
+
+    def typical_strength(self, signal: str, *, systematic: float = 0.0) -> float:
+        """The strength at which a signal is two standard deviations of the background, about where its limit is.
+
+        Args:
+            signal: name of its process.
+            systematic: relative uncertainty of the background in each bin.
+
+        Returns:
+            Infinity for a signal of which nothing is expected.
+        """
+        s, (b, variance) = np.maximum(self.signals[signal][0][self.nominal], 0.0), self.background
+        information = float(np.sum(s**2 / (b + variance + (systematic * b) ** 2)))
+        return 2.0 / float(np.sqrt(information)) if information > 0 else float("inf")
 
     @property
     def finite_edges(self) -> NDArray[np.float64]:
@@ -176,28 +192,57 @@ def histfactory_workspace(
             "type": "staterror",
             "data": np.sqrt(contents[1][found.nominal]).tolist(),
         }
-        samples.append(_sample(name, contents[0], found, [error, *_systematics(contents[0], found)]))
+        samples.append(
+            _sample(name, contents[0], found, [error, *_systematics(contents[0], found)], floor=_FLOOR)
+        )
     for name, contents in found.signals.items():
         strength = {"name": f"mu_{name}", "type": "normfactor", "data": None}
         samples.append(_sample(name, contents[0], found, [*_systematics(contents[0], found), strength]))
     expected = sum(values[found.nominal] for values, _ in found.groups.values())
     observed = expected if found.data is None or blinded else found.data
-    strengths = [f"mu_{name}" for name in found.signals]
+    return of_strengths(region, samples, np.asarray(observed), found, datasets)
+
+
+def of_strengths(
+    region: str,
+    samples: list[dict[str, Any]],
+    observed: NDArray[np.float64],
+    templates: ScoreTemplates,
+    datasets: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """HistFactory JSON of one channel, with a measurement of each signal's strength, the others absent.
+
+    Args:
+        region: name of the channel.
+        samples: those of signals have a `normfactor` "mu_<process>".
+        observed: events in each bin, shape (n,).
+        templates: that the samples were made from.
+        datasets: metadata of each dataset, with `scale` where a part of it is missing.
+    """
+    strengths = [f"mu_{name}" for name in templates.signals]
     # The format has no place for a remark; whoever fits must name a measurement, or sees its name.
     whole = all(metadata.get("scale", 1.0) == 1.0 for metadata in datasets.values())
     remark = "" if whole else " (incomplete)"
     return {
         "version": "1.0.0",
         "channels": [{"name": region, "samples": samples}],
-        "observations": [{"name": region, "data": np.asarray(observed).tolist()}],
-        "measurements": [_measurement(name, strengths, remark) for name in found.signals],
+        "observations": [{"name": region, "data": observed.tolist()}],
+        "measurements": [
+            _measurement(name, strengths, remark, most=_REACH * templates.typical_strength(name))
+            for name in templates.signals
+        ],
     }
 
 
 def _sample(
-    name: str, values: NDArray[np.float64], templates: ScoreTemplates, modifiers: list[dict[str, Any]]
+    name: str,
+    values: NDArray[np.float64],
+    templates: ScoreTemplates,
+    modifiers: list[dict[str, Any]],
+    *,
+    floor: float = 0.0,
 ) -> dict[str, Any]:
-    expected = np.maximum(values[templates.nominal], _FLOOR)
+    expected = np.maximum(values[templates.nominal], floor)
     return {"name": name, "data": expected.tolist(), "modifiers": modifiers}
 
 
@@ -218,8 +263,9 @@ def _systematics(values: NDArray[np.float64], templates: ScoreTemplates) -> list
     ]
 
 
-def _measurement(signal: str, strengths: list[str], remark: str) -> dict[str, Any]:
+def _measurement(signal: str, strengths: list[str], remark: str, *, most: float) -> dict[str, Any]:
     own = f"mu_{signal}"
-    parameters: list[dict[str, Any]] = [{"name": own, "inits": [0.0], "bounds": [[0.0, 100.0]]}]
+    reach = most if np.isfinite(most) else 1.0
+    parameters: list[dict[str, Any]] = [{"name": own, "inits": [0.0], "bounds": [[0.0, reach]]}]
     parameters += [{"name": other, "inits": [0.0], "fixed": True} for other in strengths if other != own]
     return {"name": f"{signal}{remark}", "config": {"poi": own, "parameters": parameters}}

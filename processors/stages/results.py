@@ -9,7 +9,7 @@ import hist
 
 from fileset.exceptions import InputError
 from processors.files import read_json, write_json
-from processors.histograms import load_histograms, save_histograms, save_root
+from processors.histograms import held_out, load_histograms, save_histograms, save_root
 from processors.shards import read_manifest, remove_strays
 
 __all__ = ["assemble", "current_scores", "other_scores", "write_results"]
@@ -37,22 +37,33 @@ def write_results(directory: Path, manifest: dict[str, Any], histograms: Mapping
 def assemble(output: Path, regions: Sequence[str]) -> dict[str, hist.Hist]:
     """Puts the histograms of all regions and scores together in histograms.json and histograms.root.
 
+    The ROOT file has no axis of splits: scores stand there as they are compared with data, see `held_out`.
+
     Args:
         output: directory of the whole analysis.
         regions: names.
     """
     histograms: dict[str, hist.Hist] = {}
+    compared: dict[str, hist.Hist] = {}
     groups: dict[str, str] = {}
     for region in regions:
         manifest = read_manifest(output / "shards" / region / "manifest.json")
         groups |= {dataset: book["group"] for dataset, book in manifest["datasets"].items()}
         histograms |= load_histograms(output / "shards" / region / "histograms.json")
-        for scores in sorted((output / "scores" / region).glob("*/manifest.json")):
+        kinds = {dataset: str(book["kind"]) for dataset, book in manifest["datasets"].items()}
+        for path in sorted((output / "scores" / region).glob("*/manifest.json")):
+            scores = read_json(path)
             # Scores of shards that are no more stay on disk until they are made anew, and out of the results.
-            if _of_these_events(read_json(scores), manifest):
-                histograms |= load_histograms(scores.parent / "histograms.json")
+            if _of_these_events(scores, manifest):
+                found = load_histograms(path.parent / "histograms.json")
+                histograms |= found
+                compared |= {
+                    name: held_out(histogram, kinds, searched=scores.get("searched", 1.0))
+                    for name, histogram in found.items()
+                    if {"split", "variation"} <= set(histogram.axes.name)
+                }
     save_histograms(histograms, output)
-    save_root(histograms, output, groups)
+    save_root(histograms | compared, output, groups)
     return histograms
 
 

@@ -15,6 +15,7 @@ from processors.execution import unreadable, work_items
 from processors.features import baseline_names, made_names
 from processors.files import checksum, fingerprint, read_json
 from processors.friends import write_friends
+from processors.histograms import left_for_search
 from processors.receipts import dependence
 from processors.rmm import layout_of
 from processors.schema import OpenDataSchema, ShardSchema
@@ -116,6 +117,7 @@ def score_region(
         "config_hash": fingerprint(hashes),
         "seed": seed,
         "fractions": list(scoring.fractions),
+        "searched": left_for_search(card),
         "shards": [
             {**receipts[chunk]["shard"], "dataset": receipts[chunk]["dataset"]} for chunk in sorted(receipts)
         ],
@@ -245,6 +247,7 @@ def _manifest_of_files(
         scored_shards=None,
         seed=scoring.seed,
         fractions=list(scoring.fractions),
+        searched=left_for_search(card),
     )
 
 

@@ -33,6 +33,21 @@ def long() -> str:
     return written.getvalue()
 
 
+def test_a_figure_whose_markers_all_lie_outside_is_a_document() -> None:
+    figure = new_figure(4.0, 3.0)
+    ax = figure.add_axes((0.2, 0.2, 0.7, 0.7))
+    ax.plot([1, 2], [300, 400], "o")
+    ax.errorbar([1, 2], [500, 600], yerr=1, fmt="o")
+    ax.set_ylim(0, 1)
+    written = StringIO()
+    with mpl.rc_context(LOOK):
+        figure.savefig(written, format="svg")
+    assert re.search(r"<g[^<>]*/>", written.getvalue()), "what matplotlib writes of such markers"
+    short = compact(written.getvalue())
+    assert len(outlines(short)) == len(outlines(written.getvalue()))
+    ET.fromstring(unquote(as_data_uri(short).partition(",")[2]))
+
+
 @pytest.fixture(scope="module")
 def short(long: str) -> str:
     return compact(long)

@@ -1,5 +1,6 @@
 """Expected limits: those of pyhf itself, of textbooks where there are many events, and never silently missing."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from coffea.processor import accumulate
 import models.studies.limits
 from fileset.exceptions import FailureError
 from models.settings import SignificanceSettings
-from models.studies.limits import expected_limits, signal_model, strength_limits
+from models.studies.limits import expected_limits, limits_workspace, signal_model, strength_limits
 from processors.histograms import score_histogram
 
 DATASETS = {
@@ -80,6 +81,19 @@ def test_with_many_events_a_limit_is_two_standard_deviations() -> None:
 def test_without_background_the_asymptotic_limit_is_known_to_be_two_events() -> None:
     model = signal_model(np.array([1e-6]), np.array([1e-7]), np.array([1.0]))
     assert strength_limits(model, bands={"median": 0})["median"] == pytest.approx(1.92, abs=0.01)
+
+
+@pytest.mark.filterwarnings("ignore:jsonschema.RefResolver is deprecated:DeprecationWarning")
+def test_pyhf_repeats_the_limits_from_the_workspace_that_is_written(limits: dict[str, Any]) -> None:
+    settings = SignificanceSettings()
+    written = limits_workspace(_histogram(), DATASETS, region="2L", settings=settings)
+    assert written is not None
+    workspace = pyhf.Workspace(json.loads(json.dumps(written)))
+    for name in ("C1N2_450_300", "WR_2000"):
+        model = workspace.model(measurement_name=name)
+        _, theirs = pyhf.infer.intervals.upper_limits.upper_limit(workspace.data(model), model)
+        assert float(theirs[2]) == pytest.approx(limits["signals"][name]["median"], rel=5e-3)
+        assert model.config.suggested_bounds()[model.config.poi_index][1] > 2 * float(theirs[4])
 
 
 def test_fluctuations_upwards_weaken_the_limit(limits: dict[str, Any]) -> None:
