@@ -20,6 +20,7 @@ from coffea.processor import DaskExecutor, FuturesExecutor, IterativeExecutor, a
 from coffea.processor.executor import ExecutorBase, WorkItem
 
 from processors.packing import joined
+from processors.patience import LOOK, PATIENCE, DesertedError, Presence, address_of
 from processors.progress import Advance, Watch, metered
 
 __all__ = ["DaskChunks", "Fates", "IterativeChunks", "PoolChunks", "Watched", "added_up", "cause_of"]
@@ -31,12 +32,6 @@ _ANY = (Exception,)
 
 # Results that are added up at once: the tree has the same shape whoever adds, so every digit is the same.
 WIDTH = 20
-
-# A cluster without any worker that runs is waited for this long: batch systems have queues [s].
-PATIENCE = 600.0
-
-# Between looks at what is done, and at the workers while nothing gets done [s].
-_LOOK, _LOOK_AT_WORKERS = 0.05, 2.0
 
 # A chunk that came to this many workers of other versions is not sent to another.
 _REFUSALS = 5
@@ -238,7 +233,7 @@ class _DaskRun:
 
     def __init__(self, executor: DaskChunks, function: _ChunkFunction, fates: Fates) -> None:
         self.client: Any = executor.client
-        self.patience = executor.patience
+        self.presence = Presence(executor.client, executor.patience)
         self.priority = executor.priority
         self.name = executor.function_name or "chunk"
         self.fates = fates
@@ -249,9 +244,8 @@ class _DaskRun:
         self.task = _checked({package: _version(package) for package in _DECISIVE})
         self.work = (partial(_attempt, function, executor.keep), executor.heavy_input)
         self.shared: Any = None
-        self.address = _address(executor.client)
-        # When somebody was last seen to work, or able to, and when that was last looked at.
-        self.alive = self.looked = time.monotonic()
+        self.reason = ""  # why outcomes are lost that were there already
+        self.address = address_of(executor.client)
 
     def over(self, items: Sequence[WorkItem]) -> None:
         from distributed import as_completed  # noqa: PLC0415 - only where Dask is used
@@ -268,11 +262,12 @@ class _DaskRun:
             done = waiting.next_batch(block=False)
             if done:
                 waiting.update(self._submit(self._settle(done)))
-                self.alive = time.monotonic()
+                self.presence.shown()
                 continue
-            time.sleep(_LOOK)
-            reason = self._nobody_left()
+            time.sleep(LOOK)
+            reason = self.presence.nobody_left()
             if reason:
+                self.fates.deserted = self.presence.deserted
                 self.fates.lost |= dict.fromkeys([*self.chunks.values(), *self.suspects], reason)
                 return
 
@@ -314,7 +309,7 @@ class _DaskRun:
             elif future.status == "error":
                 self._judge(item, future.exception())
             else:
-                self.fates.lost[item] = f"the Dask scheduler {self.address} was lost"
+                self.fates.lost[item] = self.reason or f"the Dask scheduler {self.address} was lost"
         return again
 
     def _judge(self, item: WorkItem, error: BaseException) -> None:
@@ -330,13 +325,16 @@ class _DaskRun:
             self.suspects.append(item)
 
     def _gathered(self, finished: Sequence[Any]) -> list[Any]:
-        """Outcomes, all at once; None where the scheduler was lost with them."""
+        """Outcomes, all at once; None where the scheduler was lost with them, or workers that none came after."""
         from concurrent.futures import CancelledError  # noqa: PLC0415 - beside its only use
 
         try:
-            return list(self.client.gather(list(finished), errors="raise")) if finished else []
+            return self.presence.gathered(finished)
+        except DesertedError as error:
+            self.reason, self.fates.deserted = str(error), True
         except (CancelledError, OSError):
-            return [None] * len(finished)
+            pass
+        return [None] * len(finished)
 
     def _send_away(self, item: WorkItem, worker: str, difference: str) -> list[WorkItem]:
         """A worker of other versions would take chunk after chunk: it is retired, and the chunk sent to another."""
@@ -348,32 +346,9 @@ class _DaskRun:
         self.fates.failed[item] = f"worker {worker} has {difference}"
         return []
 
-    def _nobody_left(self) -> str:
-        """Why there is nobody to wait for; empty where somebody is."""
-        if self.client.status == "closed":
-            return f"the Dask scheduler {self.address} was lost"
-        now = time.monotonic()
-        if now - max(self.alive, self.looked) > min(_LOOK_AT_WORKERS, self.patience):
-            self.looked = now
-            try:
-                workers = self.client.scheduler_info().get("workers", {}).values()
-            except OSError:
-                return ""  # futures tell of a lost scheduler
-            if any(worker.get("status") == "running" for worker in workers):
-                self.alive = now
-        if now - self.alive > self.patience:
-            self.fates.deserted = True
-            return f"no worker of the Dask scheduler {self.address} runs for {self.patience:g} s"
-        return ""
-
 
 def _itself(content: Any) -> Any:
     return content
-
-
-def _address(client: Any) -> str:
-    scheduler = getattr(client, "scheduler", None)
-    return str(getattr(scheduler, "address", "")) or "(closed)"
 
 
 def _version(package: str) -> str:
@@ -451,16 +426,24 @@ def added_up(executor: ExecutorBase, function: Callable[[Any], Any], batches: Se
         except BrokenExecutor as error:
             logger.warning("the pool was lost (%s): results are added up here", cause_of(error))
     if isinstance(executor, DaskExecutor) and getattr(executor.client, "status", "") == "running":
-        plain = DaskExecutor(client=executor.client, treereduction=WIDTH, status=False)
         try:
-            return plain(list(batches), function, None)[0]
+            return _tree_of_tasks(executor.client, function, batches)
         except _losses() as error:
             logger.warning("the cluster was lost (%s): results are added up here", cause_of(error))
     return _tree([function(batch) for batch in batches])
 
 
-def _losses() -> tuple[type[BaseException], ...]:
-    from distributed.client import FutureCancelledError  # noqa: PLC0415 - only where Dask is used
+def _tree_of_tasks(client: Any, function: Callable[[Any], Any], batches: Sequence[Any]) -> Any:
+    """The sum, by the workers."""
+    level = client.map(function, list(batches), pure=False)
+    while len(level) > 1:
+        parts = [level[start : start + WIDTH] for start in range(0, len(level), WIDTH)]
+        level = [client.submit(_sum, part, pure=False) for part in parts]
+    return Presence(client, PATIENCE).gathered(level)[0]
 
-    # coffea makes a RuntimeError of a KilledWorker.
-    return OSError, RuntimeError, FutureCancelledError
+
+def _losses() -> tuple[type[BaseException], ...]:
+    from distributed import KilledWorker  # noqa: PLC0415 - only where Dask is used
+    from distributed.client import FutureCancelledError  # noqa: PLC0415
+
+    return OSError, DesertedError, KilledWorker, FutureCancelledError

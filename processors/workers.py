@@ -9,7 +9,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from fileset.exceptions import FailureError, InputError
 from processors.progress import Watch, tidily
@@ -169,7 +169,7 @@ class Workers:
         """Like the builtin `map`, by the workers; results keep their order.
 
         Raises:
-            FailureError: the Dask scheduler is lost.
+            FailureError: the Dask scheduler is lost, or all its workers are.
         """
         function = partial(tidily, function)
         if self.settings.executor == "dask":
@@ -177,11 +177,16 @@ class Workers:
             from distributed.client import FutureCancelledError  # noqa: PLC0415 - only where Dask is used
             from distributed.comm.core import CommClosedError  # noqa: PLC0415
 
+            from processors.patience import DesertedError, Presence  # noqa: PLC0415
+
             client = self._client
             try:
-                return cast("list[Any]", client.gather(client.map(function, list(items), pure=False)))
+                return Presence(client).gathered(client.map(function, list(items), pure=False))
             except (CommClosedError, FutureCancelledError) as error:
                 raise _lost(client, error) from error
+            except DesertedError as error:
+                message = f"{redacted_text(str(error))}: look at its workers and run again"
+                raise FailureError(message) from error
         if self.settings.executor == "futures":
             return self._pool.map(function, items)
         return map(function, items)
