@@ -23,7 +23,7 @@ Example: run_analysis.py run --fileset demo --region 2L --output output/demo
 
 import importlib.metadata
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from processors.workers import Workers
 
 __all__ = ["Analysis", "main"]
+
+
+_FEW_PER_INPUT = 10  # training events for each input, below which a model is said to have seen too little
 
 
 def _where(what: str, path: Path) -> str:
@@ -186,6 +189,19 @@ def _of_region(fileset: dict[str, Any], region: str) -> dict[str, Any]:
     return own
 
 
+def _tell_of_others(selection: Path, regions: Collection[str]) -> None:
+    """Says which regions that were selected before are no longer part of the results."""
+    from processors.files import read_json  # noqa: PLC0415 - --help must be quick
+
+    before = read_json(selection)["regions"] if selection.is_file() else {}
+    if others := [name for name in before if name not in regions]:
+        tell(
+            f"region {', '.join(others)} of an earlier run stays on disk and leaves the results in "
+            f"{selection.parent}: select all regions together, or give another --output",
+            fg="yellow",
+        )
+
+
 def _select(analysis: Analysis, workers: "Workers") -> str:
     from fileset.coffea_forms import with_steps  # noqa: PLC0415 - --help must be quick
     from processors.files import write_json  # noqa: PLC0415
@@ -209,6 +225,9 @@ def _select(analysis: Analysis, workers: "Workers") -> str:
             allow_missing=analysis.allow_missing,
         )
         terminal.yields_table(name, results[name], blinded=analysis.report.blinds(name))
+        if not any(book["selected"] for book in results[name]["datasets"].values()):
+            tell(f"no event of any dataset passes the cuts of region {name}", fg="yellow")
+    _tell_of_others(analysis.output / "select.json", results)
     missing = [entry for result in results.values() for entry in result["ledger"]["missing"]]
     write_json(
         analysis.output / "select.json",
@@ -269,8 +288,15 @@ def _train(analysis: Analysis, workers: "Workers") -> str:
                 name=analysis.model_name,
                 progress=tick,
             )
-        if remark := collapse_remark(read_card(bundle)):
+        card = read_card(bundle)
+        if remark := collapse_remark(card):
             tell(f"{bundle} {remark}", fg="yellow")
+        if card["trained_on"]["n_train"] < _FEW_PER_INPUT * len(card["features"]):
+            tell(
+                f"{bundle} was trained on {card['trained_on']['n_train']} events alone, with {len(card['features'])} "
+                "inputs: what it finds anomalous is what these few lack",
+                fg="yellow",
+            )
         with terminal.progress_bar(f"fitting baselines {name}"):
             baselines_of(analysis, name)
         done.append(_where("model", bundle))
@@ -404,14 +430,24 @@ def _evaluate(analysis: Analysis, workers: "Workers") -> str:
         searched = left_for_search(card)
         blinded = analysis.report.blinds(name) or analysis.report.score_limit is not None
         workspaces = {
-            name: histfactory_workspace(histogram, datasets, region=name, blinded=blinded, searched=searched),
+            name: histfactory_workspace(
+                histogram,
+                datasets,
+                region=name,
+                blinded=blinded,
+                searched=searched,
+                minimum=analysis.significance.limit_min_effective,
+            ),
             f"{name}_limits": limits_workspace(
                 histogram, datasets, region=name, settings=analysis.significance, searched=searched
             ),
         }
         for stem, workspace in workspaces.items():
+            path = analysis.output / "workspaces" / f"{stem}.json"
             if workspace is not None:
-                write_json(analysis.output / "workspaces" / f"{stem}.json", workspace)
+                write_json(path, workspace)
+            else:
+                path.unlink(missing_ok=True)
         terminal.show_power(name, regions[name], datasets)
     write_json(analysis.output / "evaluate.json", {"format": 1, "regions": regions})
     write_studies(analysis, bundles)

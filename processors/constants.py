@@ -19,6 +19,7 @@ __all__ = [
 # Particle Data Group 2024, [GeV].
 ELECTRON_MASS = 0.000510998950
 MUON_MASS = 0.1056583755
+Z_MASS = 91.1876
 
 # One MeV in GeV: the 2020 release stores MeV.
 MEV = 1e-3

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 from coffea.processor import DaskExecutor, FuturesExecutor, IterativeExecutor, accumulate
 from coffea.processor.executor import ExecutorBase, WorkItem
 
+from fileset.exceptions import FailureError, InputError
 from processors.packing import joined
 from processors.patience import LOOK, PATIENCE, DesertedError, Presence, address_of
 from processors.progress import Advance, Watch, metered
@@ -50,8 +51,11 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def cause_of(error: BaseException) -> str:
-    """The innermost reason of a failure that says anything, in one line."""
+    """The innermost reason of a failure that says anything, in one line; ours says it to whoever reads it."""
     chain = list(_chain(error))
+    for link in chain:
+        if isinstance(link, InputError | FailureError):
+            return str(link).split("\n", 1)[0].strip()
     root = next((link for link in reversed(chain) if str(link)), chain[-1])
     return f"{type(root).__name__}: {root}".split("\n", 1)[0].strip()
 

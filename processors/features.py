@@ -21,6 +21,7 @@ __all__ = [
     "baseline_names",
     "feature_sets",
     "feature_table",
+    "is_own",
     "kinematic_names",
     "made_names",
     "table_names",
@@ -113,6 +114,11 @@ def feature_sets(region: RegionSettings) -> dict[str, list[str]]:
         name: [*columns, *(own for own, column in region.columns.items() if name in column.sets)]
         for name, columns in sets.items()
     }
+
+
+def is_own(column: str) -> bool:
+    """Whether a column of shards or a variable of histograms is one of the user's own."""
+    return not _RESERVED.match(column) and column not in {*_BOOKS, *table_names(3), *baseline_names(3)}
 
 
 def made_names(region: RegionSettings) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ def _remark(dataset: str, datasets: Mapping[str, Mapping[str, Any]]) -> str:
     if scale == 1.0:
         missing = ", ".join(name for name, book in sorted(datasets.items()) if book.get("scale", 1.0) != 1.0)
         return f"input of other datasets is missing: {missing}"
-    return f"input of this dataset is missing: multiply its weights by {scale:.6g}"
+    return f"input of this dataset is missing: its weights are scaled up by {scale:.6g}"
 
 
 def _write_friend(

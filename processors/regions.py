@@ -11,7 +11,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from processors.constants import FLAVOUR_COMBINATION
+from processors.constants import FLAVOUR_COMBINATION, Z_MASS
 from processors.kinematics import invariant_mass
 from processors.objects import SelectedEvents, select_events
 from processors.settings import RegionSettings
@@ -19,13 +19,24 @@ from processors.settings import RegionSettings
 __all__ = ["apply_region", "flavour_combination", "tally"]
 
 
-def _ossf_pairs(events: SelectedEvents) -> NDArray[np.int64]:
+def _ossf(events: SelectedEvents) -> Iterator[tuple[tuple[int, int], NDArray[np.bool_]]]:
+    """Pairs of leptons, and which events have them of opposite sign and the same flavour."""
     charge, flavour = events.lepton["charge"], events.lepton["flavour"]
-    pairs = np.zeros(len(events), dtype=np.int64)
     for i in range(charge.shape[1]):
         for j in range(i):
-            pairs += (charge[:, i] == -charge[:, j]) & (flavour[:, i] == flavour[:, j])
-    return pairs
+            yield (j, i), (charge[:, i] == -charge[:, j]) & (flavour[:, i] == flavour[:, j])
+
+
+def _ossf_pairs(events: SelectedEvents) -> NDArray[np.int64]:
+    return sum((pairs.astype(np.int64) for _, pairs in _ossf(events)), start=np.zeros(len(events), np.int64))
+
+
+def _has_z(events: SelectedEvents, width: float) -> NDArray[np.bool_]:
+    """Whether any opposite-sign same-flavour pair has a mass within so many GeV of the Z's."""
+    found = np.zeros(len(events), dtype=np.bool_)
+    for leptons, pairs in _ossf(events):
+        found |= pairs & (np.abs(invariant_mass(events.lepton, leptons) - Z_MASS) < width)
+    return found
 
 
 def _b_jets(events: SelectedEvents, region: RegionSettings) -> NDArray[np.int64]:
@@ -48,6 +59,8 @@ _CUTS: dict[str, tuple[str, Callable[[SelectedEvents, RegionSettings, Any], NDAr
     "mll_min": ("m_ll > {:g} GeV", lambda e, _, c: invariant_mass(e.lepton, (0, 1)) > c),
     "mll_max": ("m_ll < {:g} GeV", lambda e, _, c: invariant_mass(e.lepton, (0, 1)) < c),
     "n_ossf_pairs": ("{} OSSF pairs", lambda e, _, c: _ossf_pairs(e) == c),
+    "z_window": ("a Z within {:g} GeV", lambda e, _, c: _has_z(e, c)),
+    "z_veto": ("no Z within {:g} GeV", lambda e, _, c: ~_has_z(e, c)),
     "met_min": ("MET > {:g} GeV", lambda e, _, c: e.met_pt > c),
     "n_b_jets_min": ("at least {} b-jets", lambda e, region, c: _b_jets(e, region) >= c),
     "n_b_jets_max": ("at most {} b-jets", lambda e, region, c: _b_jets(e, region) <= c),

@@ -102,6 +102,16 @@ class RegionSettings(Settings):
     )
     mll_min: float | None = Field(default=None, description="m_ll [GeV] of the leading leptons above this")
     mll_max: float | None = Field(default=None, description="m_ll [GeV] of the leading leptons below this")
+    z_window: float | None = Field(
+        default=None,
+        gt=0,
+        description="an opposite-sign same-flavour pair within so many GeV of the Z's mass",
+    )
+    z_veto: float | None = Field(
+        default=None,
+        gt=0,
+        description="no opposite-sign same-flavour pair within so many GeV of the Z's mass",
+    )
     met_min: float | None = Field(default=None, description="missing transverse momentum [GeV] above this")
     charge: Literal["opposite", "same"] | None = Field(
         default=None, description="relative charge of the two leading leptons"
@@ -122,7 +132,12 @@ class RegionSettings(Settings):
                 f"lepton_pt_min has {len(self.lepton_pt_min or ())} thresholds for {self.n_leptons} leptons"
             )
             raise ValueError(message)
-        for cut in ("mll_min", "mll_max", "charge"):
+        for low, high in (("mll_min", "mll_max"), ("n_b_jets_min", "n_b_jets_max"), ("z_veto", "z_window")):
+            least, most = getattr(self, low), getattr(self, high)
+            if least is not None and most is not None and least > most:
+                message = f"no event has {low} = {least:g} and {high} = {most:g}"
+                raise ValueError(message)
+        for cut in ("mll_min", "mll_max", "charge", "z_window", "z_veto"):
             if self.n_leptons < 2 and getattr(self, cut) is not None:
                 message = f"{cut} needs two leptons and the region has one"
                 raise ValueError(message)

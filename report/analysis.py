@@ -68,7 +68,9 @@ class Analysis(Settings):
     )
     fileset: FilesetSettings = Field(default=FilesetSettings(), description="which events")
     define: dict[str, RegionSettings] = Field(
-        default_factory=dict, description="further regions by name, or other cuts for 2L and 3L"
+        default_factory=dict,
+        description="further regions by name, or other cuts for 2L and 3L; `like` one of these, with any of "
+        + ", ".join(name for name in RegionSettings.model_fields if name != "like"),
     )
     columns: dict[str, ColumnSettings] = Field(
         default_factory=dict, description="further columns of the feature table by name, in every region"

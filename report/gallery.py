@@ -10,6 +10,7 @@ import hist
 from matplotlib.figure import Figure
 
 from processors.cells import MOMENTS, cell_label, cell_moments, one_cell
+from processors.features import is_own
 from processors.histograms import held_out, left_for_search
 from report.architecture import architecture, layers_of, penalties_of
 from report.mathtext import to_html, to_plain
@@ -211,7 +212,9 @@ def input_drawings(region: Region) -> tuple[list[Drawing], list[Drawing]]:
         The chosen variables, and all others where they are wanted.
     """
     known = [name for name in region.histograms if "/" not in name]
-    chosen = [name for name in region.settings.variables if name in known]
+    # Columns of the user's own are drawn as well: that is what they were made for.
+    own = [name for name in known if is_own(name)]
+    chosen = [name for name in dict.fromkeys([*region.settings.variables, *own]) if name in known]
     others = [name for name in known if name not in chosen] if region.settings.all_variables else []
     first, rest = (
         [_stack_drawing(region, region.histograms[name], name=name, title="", blind=None) for name in names]

@@ -37,8 +37,9 @@ from report.gallery import (
     training_drawings,
 )
 from report.mathtext import to_html, to_plain
-from report.numbers import count, significant
+from report.numbers import count, measurement, significant
 from report.pictures import Drawing, drawing_processes, render
+from report.power import SCORE
 from report.processes import processes_of
 from report.robustness import robustness_section
 from report.score_agreement import score_agreement_section
@@ -326,6 +327,15 @@ def _glance(region: Region, yields: Table) -> list[tuple[str, str]]:
             ("Model", escape(f"{region.model} ({card['preset']})" if "preset" in card else region.model))
         )
         facts.append(("Inputs of the model", count(len(card.get("features") or ()))))
+    summary = (region.evaluation.get("summary") or {}).get("scores", {}).get(SCORE, {})
+    if found := summary.get("delta_auc"):
+        difference = measurement(found["mean"], found["error"])
+        facts.append(
+            (
+                "AUC over that of the best variable of each signal, mean",
+                f"+{difference}" if found["mean"] > 0 else difference,
+            )
+        )
     return facts
 
 

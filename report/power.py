@@ -259,8 +259,8 @@ def roc(
         entry: the signal's part of ``evaluate.json``.
         label: name of the signal.
         sample: what the figure was made from.
-        n_eff: effective number of background events (Σw)²/Σw²; where fewer than ten of them are left the
-            figure is shaded.
+        n_eff: effective number of background events (Σw)²/Σw². The figure is shaded where the score's own entry says
+            that background is not supported, or where ten of these would be left if it does not say.
         lowest: background efficiency at which the axis starts.
 
     Bands: statistical error of the score (bootstrap), and, fainter, the range over the networks of an ensemble.
@@ -301,11 +301,12 @@ def roc(
     ax.axhline(1.0, color=INK, linewidth=0.6, zorder=1)
     ax.set_xlabel(r"Background efficiency $\varepsilon_{B}$")
     ax.set_ylabel(r"Signal efficiency $\varepsilon_{S}$", y=free / 1.02, ha="right")
-    if n_eff and FEWEST_EVENTS / n_eff > lowest:
-        edge = min(1.0, FEWEST_EVENTS / n_eff)
+    known = (scores.get(SCORE, {}).get("significance_improvement") or {}).get("least_eps_b")
+    edge = min(1.0, known or (FEWEST_EVENTS / n_eff if n_eff else 0.0))
+    if edge > lowest:
         ax.axvspan(lowest, edge, ymax=free / 1.02, color=MUTED, alpha=0.13, linewidth=0, zorder=0.5)
         ax.annotate(
-            "fewer than 10 effective background events", (edge, 0.02), (-2, 0), textcoords="offset points", fontsize=9,
+            "too few background events", (edge, 0.02), (-2, 0), textcoords="offset points", fontsize=9,
             color=MUTED, rotation=90, ha="right", va="bottom", zorder=1,
         )  # fmt: skip
     ax.legend(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fileset.exceptions import FailureError
 from models.studies.scored import ScoredEvents, read_scored
+from processors.constants import Z_MASS
 from processors.split import SPLITS
 
 __all__ = ["MASSES", "MassEvents", "read_masses", "transverse_mass"]
@@ -23,7 +24,6 @@ __all__ = ["MASSES", "MassEvents", "read_masses", "transverse_mass"]
 Floats = NDArray[np.float64]
 
 MASSES: Final = ("mll", "mlll", "mt", "meff")
-_Z_MASS: Final = 91.1876  # GeV, PDG
 _IDENTITY: Final = ("channelNumber", "runNumber", "eventNumber")
 
 
@@ -150,7 +150,7 @@ def transverse_mass(events: Mapping[str, NDArray[Any]]) -> Floats:
         chosen[:] = 2
         for i, j, left_over in ((0, 1, 2), (0, 2, 1), (1, 2, 0)):
             squared = 2 * pt[i] * pt[j] * (np.cosh(eta[i] - eta[j]) - np.cos(phi[i] - phi[j]))
-            off = np.abs(np.sqrt(np.maximum(squared, 0.0)) - _Z_MASS)
+            off = np.abs(np.sqrt(np.maximum(squared, 0.0)) - Z_MASS)
             a_pair = flavour[i] == flavour[j]
             if left_over == 2:
                 a_pair &= np.asarray(events["isOS"]) > 0.5

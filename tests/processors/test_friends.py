@@ -94,7 +94,9 @@ def test_a_friend_of_incomplete_input_says_so_and_by_how_much(scores: Any) -> No
     books = {"Zee": {"release": "2020", "scale": 1.25}, "ttbar": {"release": "2020", "scale": 1.0}}
     write_friends(directory, {**manifest, "datasets": books, "complete": False})
     with uproot.open(directory / "friends" / "Zee.root") as file:
-        assert str(file["INCOMPLETE"]) == "input of this dataset is missing: multiply its weights by 1.25"
+        assert (
+            str(file["INCOMPLETE"]) == "input of this dataset is missing: its weights are scaled up by 1.25"
+        )
         assert file["scores"].title == "scores of Zee (INCOMPLETE)"
     books = {"Zee": {**books["Zee"], "scale": 1.0}, "ttbar": {**books["ttbar"], "scale": 1.5}}
     write_friends(directory, {**manifest, "datasets": books, "complete": False})

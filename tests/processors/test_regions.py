@@ -61,6 +61,32 @@ def test_m_ll_is_cut_on_both_sides(make_record: Callable[..., ak.Array]) -> None
     assert kept(record, mll_min=70.0, mll_max=110.0) == [1, 2]
 
 
+def test_any_pair_of_opposite_sign_and_same_flavour_may_be_the_z(
+    make_record: Callable[..., ak.Array],
+) -> None:
+    def event(third: dict[str, Any], mass: float) -> dict[str, Any]:
+        pair = [
+            {"pt": mass / 2, "eta": 0.0, "phi": phi, **lepton}
+            for phi, lepton in ((0.0, E_PLUS), (np.pi, {**E_MINUS, **third}))
+        ]
+        return {"lepton": [{"pt": 60.0, "eta": 1.0, "phi": 1.5, **MU_PLUS}, *pair]}
+
+    record = make_record(event({}, 91.0), event({}, 80.0), event(MU_PLUS, 91.0))
+    three = {"n_leptons": 3, "skims": ("3lep",)}
+    assert kept(record, **three, z_window=10.0) == [0]
+    assert kept(record, **three, z_veto=10.0) == [1, 2]
+    assert kept(record, **three, z_veto=5.0, z_window=15.0) == [1]
+
+
+@pytest.mark.parametrize(
+    "cuts",
+    [{"mll_min": 100, "mll_max": 80}, {"n_b_jets_min": 2, "n_b_jets_max": 1}, {"z_veto": 20, "z_window": 10}],
+)
+def test_cuts_that_no_event_can_pass_are_refused(cuts: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="no event has"):
+        RegionSettings(n_leptons=2, skims=("2lep",), **cuts)
+
+
 def test_m_ll_is_that_of_the_leading_leptons_among_three(make_record: Callable[..., ak.Array]) -> None:
     event = leptons(E_PLUS, E_MINUS, MU_PLUS)
     record = make_record(event)
