@@ -58,8 +58,15 @@ def test_the_region_without_background_events_is_shaded(evaluation: dict[str, An
     entry = next(iter(evaluation["signals"].values()))
     few = roc(entry, label="signal", sample=demo, n_eff=1_000.0)
     many = roc(entry, label="signal", sample=demo, n_eff=1e7)
-    assert any("fewer than 10 effective" in text.get_text() for text in few.axes[0].texts)
-    assert not any("fewer than 10 effective" in text.get_text() for text in many.axes[0].texts)
+    assert any("too few background events" in text.get_text() for text in few.axes[0].texts)
+    assert not any("too few background events" in text.get_text() for text in many.axes[0].texts)
+
+
+def test_the_shade_ends_where_the_tables_begin_to_quote(evaluation: dict[str, Any], demo: Sample) -> None:
+    entry = copy.deepcopy(next(iter(evaluation["signals"].values())))
+    entry["scores"]["score"]["significance_improvement"] = {"least_eps_b": 2.5e-3}
+    (shade,) = roc(entry, label="signal", sample=demo, n_eff=1_000.0).axes[0].patches
+    assert shade.get_extents().transformed(shade.axes.transData.inverted()).x1 == pytest.approx(2.5e-3)
 
 
 def test_a_score_that_could_not_be_measured_is_drawn_as_such(
