@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import uproot
 
 from fileset.exceptions import FailureError, InputError
 from processors.files import write_json
-from processors.histograms import load_histograms
+from processors.histograms import held_out, load_histograms
 from processors.residuals import mean_residuals
 from processors.settings import REGIONS, ExecutionSettings, RMMSettings, WeightSettings
 from processors.shards import read_manifest
@@ -119,6 +120,27 @@ def test_all_splits_of_a_dataset_integrate_to_its_sum_of_weights(
         assert total.variance == pytest.approx(book["sumw2"], rel=1e-12)
     assert sum(shard["rows"] for shard in manifest["shards"]) == sum(
         b["rows"] for b in manifest["datasets"].values()
+    )
+
+
+def test_the_root_file_holds_scores_of_held_out_background_alone(
+    score: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    manifest = score()
+    everything = assemble(tmp_path, ("2L",))["2L/score/linear"]
+    kinds = {dataset: book["kind"] for dataset, book in manifest["datasets"].items()}
+    expected = held_out(everything, kinds).project("dataset", "score")
+    assert manifest["searched"] == 1.0
+    with uproot.open(tmp_path / "histograms.root") as file:
+        for dataset, book in manifest["datasets"].items():
+            if book["rows"]:
+                found = file[f"2L/score/linear/{book['group']}"]
+                np.testing.assert_allclose(
+                    found.values(flow=True), expected[dataset, :].values(flow=True), rtol=1e-9
+                )
+    background = everything[{"dataset": "361106.Zee.2lep"}].project("score").values(flow=True)
+    assert not np.allclose(background, expected["361106.Zee.2lep", :].values(flow=True)), (
+        "some of it was trained on"
     )
 
 
