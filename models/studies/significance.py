@@ -231,8 +231,11 @@ def significance(
     limits = expected_limits(
         _histogram(Path(scores), manifest), manifest["datasets"], settings=settings, searched=searched
     )
-    for process, limit in limits.pop("signals").items():
-        signals[process]["limit"] = limit
+    limit_of = limits.pop("signals")
+    for process, entry in signals.items():
+        entry["limit"] = limit_of.get(
+            process, {"status": "no signal", "reason": "no event of it is selected"}
+        )
     supported = [key for key, entry in _cuts(*stated["score"]).items() if entry["supported"]]
     return {
         "complete": manifest.get("complete", True),

@@ -65,7 +65,8 @@ def _write(folder: Path, tables: dict[str, dict[str, np.ndarray]]) -> Path:
         pq.write_table(pa.table(table), path)
         manifest["shards"].append({"path": path.name, "dataset": dataset, "rows": len(table["weight"])})
         of = {name: table[name] for name in ("split", "flcomp", "score")}
-        filled.append(score_histogram(dataset, 2, weights={"nominal": table["weight"]}, **of))
+        if len(table["weight"]):  # a dataset of which no event is selected is in no histogram
+            filled.append(score_histogram(dataset, 2, weights={"nominal": table["weight"]}, **of))
     save_histograms({"2L/score/default-table": accumulate(filled)}, folder)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder / "manifest.json"
