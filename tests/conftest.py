@@ -56,8 +56,8 @@ def command_line(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
 def _no_client_outlives_its_test(request: pytest.FixtureRequest) -> Iterator[None]:
     """Clients that lost their scheduler close when they are collected, which waits for ever while another one starts.
 
-    `Client.__del__` wants the lock that `LoopRunner.start` holds until the new thread runs; the collector may be at work
-    in that thread. So it is at work here.
+    `Client.__del__` wants the lock that `LoopRunner.start` holds until the new thread runs, and the collector may be at
+    work in that thread. So it is at work here.
     """
     yield
     if "distributed" in sys.modules and request.node.get_closest_marker("xdist_group"):
