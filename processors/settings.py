@@ -4,11 +4,12 @@ Nothing heavy is imported here: the command line reads settings before it knows 
 """
 
 import os
+import re
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fileset.settings import Settings
 
@@ -62,11 +63,14 @@ class JetSettings(Settings):
     )
 
 
+_FUNCTION = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+
+
 class ColumnSettings(Settings):
     """A further column of the feature table: what a function of one's own gives for the selected events."""
 
     function: str = Field(
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        json_schema_extra={"pattern": _FUNCTION},
         description='"module:function" of a module beside the configuration file, or of an installed package; it takes '
         "the selected events (`processors.objects.SelectedEvents`) and gives one number for each",
     )
@@ -78,6 +82,14 @@ class ColumnSettings(Settings):
         default=("table",),
         description="feature sets that it joins; without any it is drawn and not trained on",
     )
+
+    @field_validator("function")
+    @classmethod
+    def _names_a_function(cls, name: str) -> str:
+        if not re.match(_FUNCTION, name):
+            message = f"{name!r} names no function: write the module, a colon and the function, as in my_columns:mass"
+            raise ValueError(message)
+        return name
 
     @model_validator(mode="after")
     def _has_a_width(self) -> Self:

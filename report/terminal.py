@@ -336,6 +336,9 @@ def power_table(region: str, result: Mapping[str, Any]) -> None:
         scores = signal["scores"]
         known = singles or [name for name in scores if not name.startswith("score")]
         best = max(known, key=lambda name: scores[name]["auc"] or 0.0)
+        at = {name: scores[name]["eps_s"]["1e-3"] for name in ("score", *known)}
+        efficient = max(known, key=lambda name: at[name]["value"] or 0.0)
+        told = f" {efficient}" if at[efficient]["value"] is not None else ""
         against = (scores["score"].get("against_best") or {}).get("auc") or {}
         difference = against.get("difference")
         rows.append(
@@ -345,10 +348,11 @@ def power_table(region: str, result: Mapping[str, Any]) -> None:
                 best,
                 _area(scores[best]),
                 "-" if difference is None else f"{difference:+.3f} ± {against['error']:.3f}",
-                *(_efficiency(scores[name]["eps_s"]["1e-3"]) for name in ("score", best)),
+                _efficiency(at["score"]),
+                _efficiency(at[efficient]) + told,
             )
         )
-    header = ("signal", "AUC", "best var.", "its AUC", "difference", "eps_S(1e-3)", "its")
+    header = ("signal", "AUC", "best var.", "its AUC", "difference", "eps_S(1e-3)", "best var. there")
     show_table(f"Region {region}: power against held-out background", header, rows)
     _summary_table(region, result.get("summary") or {})
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from fileset.exceptions import InputError
 from processors import own_functions, shipping
@@ -137,6 +138,13 @@ def test_a_module_or_a_function_that_would_end_the_process_is_told_like_any_othe
     (beside / "mine_r.py").write_text("import sys\ndef f(events): sys.exit(3)", encoding="utf-8")
     with pytest.raises(InputError, match=r"mine_r:f fails \(SystemExit: 3\)"):
         _own_column(np.zeros(3), "mine_r:f")  # type: ignore[arg-type]
+
+
+def test_a_function_that_is_written_with_a_dot_is_told_with_an_example() -> None:
+    with pytest.raises(
+        ValidationError, match="names no function: write the module, a colon and the function"
+    ):
+        ColumnSettings(function="my_columns.mass", bins=4, low=0, high=1)
 
 
 def test_a_region_without_columns_has_the_sets_and_the_recipe_that_it_always_had() -> None:
