@@ -117,10 +117,8 @@ def draw_mass_shapes(
             _band(bottom, shown, ratio - ratio_error, ratio + ratio_error, color)
             bottom.stairs(ratio, shown, baseline=None, color=color, zorder=4)
             handles.append(Line2D([], [], color=color, linewidth=2))
-            texts.append(
-                rf"$\varepsilon_{{B}}$ = {_power_of_ten(key)}:  {significant(shape['jsd'], 2)} bit "
-                f"({significant(shape['expected'], 2)} by chance)"
-            )
+            distance = f"{significant(shape['jsd'], 2)} bit ({significant(shape['expected'], 2)} by chance)"
+            texts.append(rf"$\varepsilon_{{B}}$ = {_power_of_ten(key)}:  {_mathtext(distance)}")
         top.legend(
             handles, texts, loc="upper right", fontsize=9.5, title=title,
             title_fontproperties={"size": 10.5}, alignment="left",

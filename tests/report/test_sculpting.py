@@ -146,6 +146,21 @@ def test_every_figure_can_be_drawn_in_another_process(tmp_path: Path, region: Re
         figure.savefig(BytesIO(), format="png")
 
 
+def test_every_letter_of_a_figure_is_in_its_fonts_also_where_distances_are_tiny(
+    tmp_path: Path, region: Region, caplog: pytest.LogCaptureFixture
+) -> None:
+    document = _document()
+    for cut in document["regions"]["2L"]["cuts"].values():
+        for shape in cut["shapes"].values():
+            shape |= {"jsd": 3.2e-5, "expected": 4.1e-6} if shape["jsd"] is not None else {}
+    (tmp_path / "sculpting.json").write_text(json.dumps(document))
+    section = sculpting_section(tmp_path, region)
+    assert section is not None
+    for drawing in section.drawings:
+        drawing.draw().savefig(BytesIO(), format="svg")
+    assert "glyph" not in caplog.text
+
+
 def test_a_limit_is_never_shown_as_a_measured_probability(tmp_path: Path, region: Region) -> None:
     section = sculpting_section(_written(tmp_path), region)
     assert section is not None
