@@ -152,7 +152,7 @@ def test_every_letter_of_a_figure_is_in_its_fonts_also_where_distances_are_tiny(
     document = _document()
     for cut in document["regions"]["2L"]["cuts"].values():
         for shape in cut["shapes"].values():
-            shape |= {"jsd": 3.2e-5, "expected": 4.1e-6} if shape["jsd"] is not None else {}
+            shape.update({"jsd": 3.2e-5, "expected": 4.1e-6} if shape["jsd"] is not None else {})
     (tmp_path / "sculpting.json").write_text(json.dumps(document))
     section = sculpting_section(tmp_path, region)
     assert section is not None
