@@ -23,7 +23,7 @@ Example: run_analysis.py run --fileset demo --region 2L --output output/demo
 
 import importlib.metadata
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
     from processors.workers import Workers
 
 __all__ = ["Analysis", "main"]
-
-
-_FEW_PER_INPUT = 10  # training events for each input, below which a model is said to have seen too little
 
 
 def _where(what: str, path: Path) -> str:
@@ -189,19 +186,6 @@ def _of_region(fileset: dict[str, Any], region: str) -> dict[str, Any]:
     return own
 
 
-def _tell_of_others(selection: Path, regions: Collection[str]) -> None:
-    """Says which regions that were selected before are no longer part of the results."""
-    from processors.files import read_json  # noqa: PLC0415 - --help must be quick
-
-    before = read_json(selection)["regions"] if selection.is_file() else {}
-    if others := [name for name in before if name not in regions]:
-        tell(
-            f"region {', '.join(others)} of an earlier run stays on disk and leaves the results in "
-            f"{selection.parent}: select all regions together, or give another --output",
-            fg="yellow",
-        )
-
-
 def _select(analysis: Analysis, workers: "Workers") -> str:
     from fileset.coffea_forms import with_steps  # noqa: PLC0415 - --help must be quick
     from processors.files import write_json  # noqa: PLC0415
@@ -227,7 +211,7 @@ def _select(analysis: Analysis, workers: "Workers") -> str:
         terminal.yields_table(name, results[name], blinded=analysis.report.blinds(name))
         if not any(book["selected"] for book in results[name]["datasets"].values()):
             tell(f"no event of any dataset passes the cuts of region {name}", fg="yellow")
-    _tell_of_others(analysis.output / "select.json", results)
+    terminal.regions_left_out(analysis.output / "select.json", results)
     missing = [entry for result in results.values() for entry in result["ledger"]["missing"]]
     write_json(
         analysis.output / "select.json",
@@ -271,7 +255,6 @@ def _compare(analysis: Analysis, workers: "Workers") -> str:
 
 def _train(analysis: Analysis, workers: "Workers") -> str:
     from models.bundle import read_card  # noqa: PLC0415 - --help must be quick
-    from models.fitting import collapse_remark  # noqa: PLC0415
     from models.training import train  # noqa: PLC0415
     from report import terminal  # noqa: PLC0415
     from report.studies import baselines_of, events_of_an_epoch  # noqa: PLC0415
@@ -288,15 +271,7 @@ def _train(analysis: Analysis, workers: "Workers") -> str:
                 name=analysis.model_name,
                 progress=tick,
             )
-        card = read_card(bundle)
-        if remark := collapse_remark(card):
-            tell(f"{bundle} {remark}", fg="yellow")
-        if card["trained_on"]["n_train"] < _FEW_PER_INPUT * len(card["features"]):
-            tell(
-                f"{bundle} was trained on {card['trained_on']['n_train']} events alone, with {len(card['features'])} "
-                "inputs: what it finds anomalous is what these few lack",
-                fg="yellow",
-            )
+        terminal.training_remarks(bundle, read_card(bundle))
         with terminal.progress_bar(f"fitting baselines {name}"):
             baselines_of(analysis, name)
         done.append(_where("model", bundle))
@@ -405,13 +380,10 @@ def _score_files(
 
 def _evaluate(analysis: Analysis, workers: "Workers") -> str:
     from models.studies.evaluation import evaluate  # noqa: PLC0415 - --help must be quick
-    from models.studies.limits import limits_workspace  # noqa: PLC0415
-    from models.studies.workspace import histfactory_workspace  # noqa: PLC0415
     from processors.files import write_json  # noqa: PLC0415
-    from processors.histograms import left_for_search, load_histograms  # noqa: PLC0415
     from processors.stages.results import current_scores, other_scores  # noqa: PLC0415
     from report import terminal  # noqa: PLC0415
-    from report.studies import bundles_of, write_studies  # noqa: PLC0415
+    from report.studies import bundles_of, write_studies, write_workspaces  # noqa: PLC0415
 
     regions, bundles = {}, bundles_of(analysis)
     for name, (_, card) in bundles.items():
@@ -426,28 +398,7 @@ def _evaluate(analysis: Analysis, workers: "Workers") -> str:
                 settings=analysis.evaluation,
                 progress=tick,
             )
-        histogram = load_histograms(scores / "histograms.json")[f"{name}/score/{card['name']}"]
-        searched = left_for_search(card)
-        blinded = analysis.report.blinds(name) or analysis.report.score_limit is not None
-        workspaces = {
-            name: histfactory_workspace(
-                histogram,
-                datasets,
-                region=name,
-                blinded=blinded,
-                searched=searched,
-                minimum=analysis.significance.limit_min_effective,
-            ),
-            f"{name}_limits": limits_workspace(
-                histogram, datasets, region=name, settings=analysis.significance, searched=searched
-            ),
-        }
-        for stem, workspace in workspaces.items():
-            path = analysis.output / "workspaces" / f"{stem}.json"
-            if workspace is not None:
-                write_json(path, workspace)
-            else:
-                path.unlink(missing_ok=True)
+        write_workspaces(analysis, name, card, datasets)
         terminal.show_power(name, regions[name], datasets)
     write_json(analysis.output / "evaluate.json", {"format": 1, "regions": regions})
     write_studies(analysis, bundles)

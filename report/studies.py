@@ -15,7 +15,14 @@ from processors.shards import read_manifest
 from report.analysis import Analysis, StudyName
 from report.terminal import progress_bar, show_table
 
-__all__ = ["baselines_of", "bundles_of", "events_of_an_epoch", "write_robustness", "write_studies"]
+__all__ = [
+    "baselines_of",
+    "bundles_of",
+    "events_of_an_epoch",
+    "write_robustness",
+    "write_studies",
+    "write_workspaces",
+]
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,44 @@ def events_of_an_epoch(analysis: Analysis, region: str) -> int:
     own = {name for name, book in manifest["datasets"].items() if book["kind"] == training.trained_kind}
     rows = sum(int(shard["rows"]) for shard in manifest["shards"] if shard["dataset"] in own)
     return min(round(rows * training.fractions[0]), training.max_train_events or rows)
+
+
+def write_workspaces(analysis: Analysis, region: str, card: dict[str, Any], datasets: dict[str, Any]) -> None:
+    """Writes OUTPUT/workspaces/<region>.json and the models of its limits; none where there is nothing to fit.
+
+    Args:
+        analysis: the configuration.
+        region: its name.
+        card: of the model that has scored its events.
+        datasets: metadata of each of its datasets.
+    """
+    from models.studies.limits import limits_workspace  # noqa: PLC0415 - --help must be quick
+    from models.studies.workspace import histfactory_workspace  # noqa: PLC0415
+    from processors.histograms import left_for_search, load_histograms  # noqa: PLC0415
+
+    scores, settings = analysis.output / "scores" / region / card["name"], analysis.significance
+    histogram = load_histograms(scores / "histograms.json")[f"{region}/score/{card['name']}"]
+    searched = left_for_search(card)
+    blinded = analysis.report.blinds(region) or analysis.report.score_limit is not None
+    workspaces = {
+        region: histfactory_workspace(
+            histogram,
+            datasets,
+            region=region,
+            minimum=settings.limit_min_effective,
+            blinded=blinded,
+            searched=searched,
+        ),
+        f"{region}_limits": limits_workspace(
+            histogram, datasets, region=region, settings=settings, searched=searched
+        ),
+    }
+    for stem, workspace in workspaces.items():
+        path = analysis.output / "workspaces" / f"{stem}.json"
+        if workspace is not None:
+            write_json(path, workspace)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_studies(analysis: Analysis, bundles: dict[str, tuple[Path, dict[str, Any]]]) -> None:

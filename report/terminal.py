@@ -5,8 +5,9 @@ Bars and colours are for terminals only; a log gets a plain line now and then, a
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich import box
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Column, Table
 from rich.text import Text
 
+from processors.files import read_json
 from report.loudness import is_quiet, tell
 from report.numbers import duration, measurement
 
@@ -28,10 +30,13 @@ __all__ = [
     "looks_table",
     "power_table",
     "progress_bar",
+    "regions_left_out",
+    "show_power",
     "show_table",
     "source_table",
     "timing_table",
     "training_bar",
+    "training_remarks",
     "yields_table",
 ]
 
@@ -404,6 +409,40 @@ def _summary_table(region: str, summary: Mapping[str, Any]) -> None:
         title = f"Region {region}: means over {len(summary['signals'])} signals"
         left = len(scores) - len(rows)
         show_table(f"{title} ({left} weaker rivals in evaluate.json)" if left else title, header, rows)
+
+
+_FEW_PER_INPUT = 10  # training events for each input, below which a model is said to have seen too little
+
+
+def training_remarks(bundle: Path, card: Mapping[str, Any]) -> None:
+    """What must be known of a model that was just trained: that it learnt nothing, or from next to nothing."""
+    from models.fitting import collapse_remark  # noqa: PLC0415 - --help must be quick
+
+    if remark := collapse_remark(card):
+        tell(f"{bundle} {remark}", fg="yellow")
+    n_train, n_inputs = card["trained_on"]["n_train"], len(card["features"])
+    if n_train < _FEW_PER_INPUT * n_inputs:
+        tell(
+            f"{bundle} was trained on {n_train} events alone, with {n_inputs} inputs: what it finds anomalous is what "
+            "these few lack",
+            fg="yellow",
+        )
+
+
+def regions_left_out(selection: Path, regions: Collection[str]) -> None:
+    """Which regions that were selected before are no longer part of the results.
+
+    Args:
+        selection: ``select.json`` as it was before.
+        regions: that are selected now.
+    """
+    before = read_json(selection)["regions"] if selection.is_file() else {}
+    if others := [name for name in before if name not in regions]:
+        tell(
+            f"region {', '.join(others)} of an earlier run stays on disk and leaves the results in "
+            f"{selection.parent}: select all regions together, or give another --output",
+            fg="yellow",
+        )
 
 
 def show_power(region: str, result: dict[str, Any], datasets: dict[str, Any]) -> None:

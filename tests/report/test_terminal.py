@@ -1,7 +1,9 @@
 """What a person sees while it runs: bars on a terminal; in a log plain lines, now and then, without any colour."""
 
+import json
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +12,11 @@ from report.terminal import (
     events_bar,
     power_table,
     progress_bar,
+    regions_left_out,
     show_table,
     timing_table,
     training_bar,
+    training_remarks,
     yields_table,
 )
 
@@ -232,3 +236,24 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(
     with progress_bar("checking files") as tick:
         tick(2, 2, "")
     assert capsys.readouterr().err.startswith("checking files: 2 in ")
+
+
+def test_regions_that_leave_the_results_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    selection = tmp_path / "select.json"
+    regions_left_out(selection, ["3L"])
+    selection.write_text(json.dumps({"regions": {"2L": {}, "3L": {}}}), encoding="utf-8")
+    regions_left_out(selection, ["2L", "3L", "b"])
+    assert not capsys.readouterr().out
+    regions_left_out(selection, ["3L"])
+    told = capsys.readouterr().out
+    assert "region 2L of an earlier run stays on disk" in told
+    assert "give another --output" in told
+
+
+@pytest.mark.parametrize(("n_train", "told"), [(26, True), (440, False)])
+def test_a_model_that_has_seen_next_to_nothing_is_called_so(
+    n_train: int, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = {"collapsed": False, "features": ["x"] * 44, "trained_on": {"n_train": n_train}}
+    training_remarks(Path("models/b/default-table"), card)
+    assert ("was trained on 26 events alone, with 44 inputs" in capsys.readouterr().out) == told
