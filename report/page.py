@@ -332,7 +332,7 @@ def _glance(region: Region, yields: Table) -> list[tuple[str, str]]:
         difference = measurement(found["mean"], found["error"])
         facts.append(
             (
-                "AUC over that of the best variable of each signal, mean",
+                "AUC minus that of each signal's best variable, mean",
                 f"+{difference}" if found["mean"] > 0 else difference,
             )
         )
