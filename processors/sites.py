@@ -235,9 +235,13 @@ def _gateway_options(gateway: Any, site: SiteSettings) -> dict[str, Any]:
 
 
 def _batch(stack: ExitStack, site: SiteSettings) -> Any:
+    interrupted = signal.getsignal(signal.SIGINT)
     from dask_jobqueue.htcondor import HTCondorCluster  # noqa: PLC0415 - an extra
     from dask_jobqueue.slurm import SLURMCluster  # noqa: PLC0415
     from distributed import Client  # noqa: PLC0415
+
+    if signal.getsignal(signal.SIGINT) is not interrupted:  # dask_jobqueue.runner makes Ctrl-C an exit with 0
+        signal.signal(signal.SIGINT, interrupted)
 
     start, command, own = {
         "slurm": (SLURMCluster, "sbatch", _slurm_only),

@@ -1,5 +1,6 @@
 """Sites: a table that a person can add to; what is asked for in vain is said at once."""
 
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -165,3 +166,15 @@ def test_a_job_that_is_refused_ends_at_once_in_the_words_of_the_batch_system(
     ):
         pass
     assert time.monotonic() - begin < 10.0
+
+
+def test_ctrl_c_stays_an_interrupt_where_a_batch_system_is_used() -> None:
+    program = (
+        "import signal; from contextlib import ExitStack; from fileset.exceptions import FailureError\n"
+        "from processors import sites; from processors.settings import SiteSettings\n"
+        "sites.shutil.which = lambda _: None\n"
+        "try: sites._batch(ExitStack(), SiteSettings(kind='slurm'))\n"
+        "except FailureError: pass\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
